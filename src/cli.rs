@@ -1,0 +1,145 @@
+//! The command line: types for clap and nothing else. Values stay text here; `config/flags.rs` judges
+//! them, so that every problem is told at once.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Carries TCP between two sites over mutual TLS.
+#[derive(Debug, Parser)]
+#[command(
+    name = "twinlock",
+    version,
+    about,
+    after_help = "Each option can be set by the environment variable shown with it. \
+                  The operational log goes to standard error, its level is TWINLOCK_LOG (error, warn, info, debug)."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What twinlock can be told to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Accept plaintext, originate mutual TLS.
+    Egress(EgressFlags),
+    /// Terminate mutual TLS, forward plaintext to the backend.
+    Ingress(IngressFlags),
+    /// Make a root CA and credentials for both sides, for development.
+    DevCerts(DevCertsFlags),
+}
+
+/// The flags of `twinlock egress`.
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  twinlock dev-certs --out certs --host mysql.fqdn.example\n  \
+                         twinlock egress --upstream 127.0.0.1:13306 --sni mysql.fqdn.example --credentials certs/egress")]
+pub struct EgressFlags {
+    /// Where the other side's ingress listens; the port defaults to 13306.
+    #[arg(long, env = "TWINLOCK_UPSTREAM", value_name = "HOST[:PORT]")]
+    pub upstream: String,
+    /// The name to send as SNI and to find in the server's certificate [default: the upstream host].
+    #[arg(long, env = "TWINLOCK_SNI", value_name = "NAME")]
+    pub sni: Option<String>,
+    /// A name to find in the server's certificate instead of the SNI: DNS, URI or IP; repeatable.
+    #[arg(long, env = "TWINLOCK_SAN", value_name = "NAME", value_delimiter = ',')]
+    pub san: Vec<String>,
+    /// `public` trusts the public roots instead of ca.crt.
+    #[arg(long, env = "TWINLOCK_CA", value_name = "public")]
+    pub ca: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub common: CommonFlags,
+}
+
+/// The flags of `twinlock ingress`.
+#[derive(Debug, Args)]
+#[command(mut_arg("listen", |listen| listen.default_value("0.0.0.0:13306")))]
+#[command(before_help = "Example:\n  twinlock dev-certs --out certs --host mysql.fqdn.example\n  \
+                         twinlock ingress --backend 127.0.0.1:3306 --host mysql.fqdn.example --credentials certs/ingress")]
+pub struct IngressFlags {
+    /// The server to forward to; the port defaults to 3306.
+    #[arg(long, env = "TWINLOCK_BACKEND", value_name = "HOST[:PORT]")]
+    pub backend: String,
+    /// An SNI to answer to, NAME or *.NAME; any other, or none, is refused; repeatable.
+    #[arg(long, env = "TWINLOCK_HOST", value_name = "NAME", value_delimiter = ',', required = true)]
+    pub host: Vec<String>,
+    /// A subject alternative name (DNS, URI or IP) of clients that may connect; repeatable [default: any client of the CA].
+    #[arg(long, env = "TWINLOCK_ALLOW_SAN", value_name = "NAME", value_delimiter = ',')]
+    pub allow_san: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub common: CommonFlags,
+}
+
+/// The flags that both commands have.
+#[derive(Debug, Args)]
+pub struct CommonFlags {
+    /// Where to listen; port 0 lets the kernel choose; repeatable.
+    #[arg(
+        long,
+        env = "TWINLOCK_LISTEN",
+        value_name = "IP:PORT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:3306"
+    )]
+    pub listen: Vec<String>,
+    /// A directory with tls.crt, tls.key and ca.crt, plain or as a mounted Kubernetes secret; watched.
+    #[arg(long, env = "TWINLOCK_CREDENTIALS", value_name = "DIR")]
+    pub credentials: PathBuf,
+    /// Look at the credentials this often even if no change was noticed.
+    #[arg(long, env = "TWINLOCK_CREDENTIALS_POLL", value_name = "TIME", default_value = "10s")]
+    pub credentials_poll: String,
+    /// What TLS that ends without close_notify does to the other side: reset or fin.
+    #[arg(long, env = "TWINLOCK_ON_TRUNCATION", value_name = "HOW", default_value = "reset")]
+    pub on_truncation: String,
+    /// Time for a whole TLS handshake.
+    #[arg(long, env = "TWINLOCK_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    pub handshake_timeout: String,
+    /// Time to resolve and connect, over all addresses.
+    #[arg(long, env = "TWINLOCK_CONNECT_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    pub connect_timeout: String,
+    /// Connections open at once; one more is reset.
+    #[arg(long, env = "TWINLOCK_MAX_CONNECTIONS", value_name = "NUMBER", default_value = "10000")]
+    pub max_connections: String,
+    /// End a connection on which nothing moved for this long [default: never].
+    #[arg(long, env = "TWINLOCK_IDLE_TIMEOUT", value_name = "TIME")]
+    pub idle_timeout: Option<String>,
+    /// After SIGTERM or SIGINT, time for open connections to end by themselves.
+    #[arg(long, env = "TWINLOCK_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s")]
+    pub drain_timeout: String,
+    /// Worker threads [default: the cores available].
+    #[arg(long, env = "TWINLOCK_WORKERS", value_name = "NUMBER")]
+    pub workers: Option<String>,
+    /// How connections (standard output) and the operational log (standard error) are written: text or json.
+    #[arg(long, env = "TWINLOCK_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: String,
+}
+
+/// The flags of `twinlock dev-certs`.
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  twinlock dev-certs --out certs --host mysql.fqdn.example")]
+pub struct DevCertsFlags {
+    /// Where to write: ca.crt and ca.key, ingress/ and egress/. A root that is there is used again.
+    #[arg(long, env = "TWINLOCK_OUT", value_name = "DIR")]
+    pub out: PathBuf,
+    /// A name or address of the ingress certificate; repeatable.
+    #[arg(long, env = "TWINLOCK_HOST", value_name = "NAME", value_delimiter = ',', required = true)]
+    pub host: Vec<String>,
+    /// A name of the egress certificate, DNS or URI; repeatable.
+    #[arg(
+        long,
+        env = "TWINLOCK_CLIENT",
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "egress.example"
+    )]
+    pub client: Vec<String>,
+    /// RSA 2048 instead of ECDSA P-256.
+    #[arg(long, env = "TWINLOCK_RSA")]
+    pub rsa: bool,
+    /// Days until the certificates expire.
+    #[arg(long, env = "TWINLOCK_DAYS", value_name = "DAYS", default_value = "30")]
+    pub days: u32,
+}

@@ -1,0 +1,131 @@
+//! Arguments -> an exit code: 0 all well, 1 connections were cut, 2 what was asked for cannot be done.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::cli::{Cli, Command, DevCertsFlags};
+use crate::config::{Configuration, flags};
+use crate::gateway::{Ended, Gateway, Signal, StartError};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::logging;
+use crate::{clock, dev_certs};
+
+/// Everything ended by itself.
+const OK: u8 = 0;
+/// Connections had to be cut.
+const CUT: u8 = 1;
+/// A mistake in what was asked for.
+const USAGE: u8 = 2;
+
+/// Runs the program with these arguments, the first of which is its name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let done = match cli.command {
+        Command::Egress(given) => {
+            flags::egress(&given).map_err(|report| report.to_string()).and_then(gateway)
+        }
+        Command::Ingress(given) => {
+            flags::ingress(&given).map_err(|report| report.to_string()).and_then(gateway)
+        }
+        Command::DevCerts(given) => mint(given),
+    };
+    done.unwrap_or_else(|problems| {
+        for problem in problems.lines() {
+            say(&mut std::io::stderr(), &format!("twinlock: {problem}"));
+        }
+        USAGE
+    })
+}
+
+fn gateway(configuration: Configuration) -> Result<u8, String> {
+    let format = configuration.plan.log_format;
+    logging::start(format);
+    let gateway = Gateway::prepare(configuration).map_err(|error| error.to_string())?;
+    let system = |error: std::io::Error| StartError::System(error).to_string();
+    let (log, writer) = AccessLog::start(format, std::io::stdout()).map_err(system)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+    let ended = runtime.block_on(async {
+        let signals = listen_to_signals().map_err(system)?;
+        gateway.run(log.clone(), signals).await.map_err(|error| error.to_string())
+    });
+    if log.close() && writer.join().is_err() {
+        return Err("the access-log writer panicked".into());
+    }
+    let Ended { cut } = ended?;
+    Ok(if cut == 0 { OK } else { CUT })
+}
+
+/// SIGTERM and SIGINT stop, SIGHUP reloads.
+fn listen_to_signals() -> std::io::Result<mpsc::Receiver<Signal>> {
+    let (sender, receiver) = mpsc::channel(8);
+    let meanings = [
+        (SignalKind::terminate(), Signal::Stop),
+        (SignalKind::interrupt(), Signal::Stop),
+        (SignalKind::hangup(), Signal::Reload),
+    ];
+    for (kind, meaning) in meanings {
+        let (mut arrivals, sender) = (signal(kind)?, sender.clone());
+        tokio::spawn(async move {
+            while arrivals.recv().await.is_some() && sender.send(meaning).await.is_ok() {}
+        });
+    }
+    Ok(receiver)
+}
+
+fn mint(given: DevCertsFlags) -> Result<u8, String> {
+    let key = if given.rsa { dev_certs::KeyKind::Rsa2048 } else { dev_certs::KeyKind::EcdsaP256 };
+    let request = dev_certs::Request {
+        out: given.out,
+        hosts: given.host,
+        clients: given.client,
+        key,
+        days: given.days,
+    };
+    let minted = dev_certs::mint(&request, clock::wall()).map_err(|error| error.to_string())?;
+    let root = if minted.root_reused { "used again" } else { "new" };
+    let text = format!(
+        "root CA ({root}): {}\ningress credential: {}\negress credential: {}",
+        minted.root.display(),
+        minted.ingress.display(),
+        minted.egress.display()
+    );
+    say(&mut std::io::stdout(), &text);
+    Ok(OK)
+}
+
+/// Help and version go where they were asked for; a mistake is told in one line.
+#[allow(clippy::wildcard_enum_match_arm, reason = "clap's kinds are non-exhaustive")]
+fn misused(error: &clap::Error) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            say(&mut std::io::stdout(), error.to_string().trim_end());
+            OK
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            say(&mut std::io::stderr(), error.to_string().trim_end());
+            USAGE
+        }
+        _ => {
+            let text = error.to_string();
+            let first_paragraph = text.split("\n\n").next().unwrap_or_default();
+            let words: Vec<_> = first_paragraph.split_whitespace().collect();
+            let line = words.join(" ");
+            let line = line.strip_prefix("error: ").unwrap_or(&line);
+            say(&mut std::io::stderr(), &format!("twinlock: {line} (see twinlock --help)"));
+            USAGE
+        }
+    }
+}
+
+/// Prints a line; a reader that is gone is no reason to fail.
+fn say(output: &mut impl Write, text: &str) {
+    let _ = writeln!(output, "{text}");
+}

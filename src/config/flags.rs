@@ -1,0 +1,183 @@
+//! The flags of `egress` and `ingress` -> a plan. Pure; every problem is reported at once.
+
+use std::sync::Arc;
+
+use super::report::Report;
+use super::{Configuration, duration, name};
+use crate::cli::{CommonFlags, EgressFlags, IngressFlags};
+use crate::credentials::bundle::Needs;
+use crate::credentials::store::Source;
+use crate::plan::authorize::Rules;
+use crate::plan::limits::{Limits, OnTruncation};
+use crate::plan::{
+    Accept, Cluster, CredentialName, Entrance, Host, Listener, LogFormat, Originate, Plan, Role, Route,
+    ServerIdentity, SniRoute, Trust,
+};
+
+/// The port that ingress gateways listen on, unless told otherwise.
+const TLS_PORT: u16 = 13306;
+/// The port of MySQL.
+const MYSQL_PORT: u16 = 3306;
+
+/// Compiles `twinlock egress`.
+pub fn egress(flags: &EgressFlags) -> Result<Configuration, Report> {
+    let mut report = Report::default();
+    let upstream = report.note("--upstream", name::host_port(&flags.upstream, TLS_PORT));
+    let sni = flags.sni.as_deref().map(|sni| name::dns(sni).map(Host::Name));
+    let sni = sni.and_then(|sni| report.note("--sni", sni));
+    let sans: Vec<_> =
+        flags.san.iter().filter_map(|san| report.note("--san", name::subject_alt_name(san))).collect();
+    let trust = match flags.ca.as_deref() {
+        None => Trust::Credential,
+        Some("public") => Trust::Public,
+        Some(other) => {
+            report.add("--ca", format!("expected public, found {other:?}"));
+            Trust::Public
+        }
+    };
+    let common = common(&flags.common, Needs { ca: trust == Trust::Credential }, &mut report);
+    let (Some((host, port)), Some(common), true) = (upstream, common, report.is_empty()) else {
+        return Err(report);
+    };
+    let identity = sni.unwrap_or_else(|| host.clone());
+    let originate = Originate {
+        credential: common.credential.name.clone(),
+        trust,
+        sni: match &identity {
+            Host::Name(name) => Some(name.clone()),
+            Host::Address(_) => None,
+        },
+        server_name: if sans.is_empty() {
+            ServerIdentity::Host(identity)
+        } else {
+            ServerIdentity::AnyOf(sans)
+        },
+    };
+    let route = Arc::new(Route {
+        rules: Rules::default(),
+        cluster: Cluster { host, port, originate: Some(Arc::new(originate)) },
+    });
+    let warnings = common.listen.iter().filter(|address| !address.ip().is_loopback()).map(|address| {
+        format!("plaintext is accepted beyond loopback, whoever can reach this address can use the link: {address}")
+    });
+    let warnings = warnings.collect();
+    Ok(common.configuration(Role::Egress, warnings, || Entrance::Plaintext(route.clone())))
+}
+
+/// Compiles `twinlock ingress`.
+pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
+    let mut report = Report::default();
+    let backend = report.note("--backend", name::host_port(&flags.backend, MYSQL_PORT));
+    let hosts: Vec<_> =
+        flags.host.iter().filter_map(|host| report.note("--host", name::host_pattern(host))).collect();
+    let names: Vec<_> = flags
+        .allow_san
+        .iter()
+        .filter_map(|san| report.note("--allow-san", name::subject_alt_name(san)))
+        .collect();
+    let common = common(&flags.common, Needs { ca: true }, &mut report);
+    let (Some((host, port)), Some(common), true) = (backend, common, report.is_empty()) else {
+        return Err(report);
+    };
+    let accept = Arc::new(Accept { credential: common.credential.name.clone(), client_names: names.clone() });
+    let route = Arc::new(Route { rules: Rules { names }, cluster: Cluster { host, port, originate: None } });
+    Ok(common.configuration(Role::Ingress, Vec::new(), || {
+        Entrance::Tls(vec![SniRoute { hosts: hosts.clone(), accept: accept.clone(), route: route.clone() }])
+    }))
+}
+
+/// What both commands have in common, checked.
+struct Common {
+    listen: Vec<std::net::SocketAddr>,
+    credential: Source,
+    limits: Limits,
+    log_format: LogFormat,
+}
+
+impl Common {
+    fn configuration(
+        self,
+        role: Role,
+        warnings: Vec<String>,
+        entrance: impl Fn() -> Entrance,
+    ) -> Configuration {
+        let listeners =
+            self.listen.iter().map(|address| Arc::new(Listener { address: *address, entrance: entrance() }));
+        Configuration {
+            plan: Plan {
+                role,
+                listeners: listeners.collect(),
+                limits: self.limits,
+                log_format: self.log_format,
+            },
+            credentials: vec![self.credential],
+            warnings,
+        }
+    }
+}
+
+fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Common> {
+    let listen: Vec<_> =
+        flags.listen.iter().filter_map(|text| report.note("--listen", name::listen_address(text))).collect();
+    let on_truncation = match flags.on_truncation.as_str() {
+        "reset" => Some(OnTruncation::Reset),
+        "fin" => Some(OnTruncation::Fin),
+        other => report.note("--on-truncation", Err(format!("expected reset or fin, found {other:?}"))),
+    };
+    let log_format = match flags.log_format.as_str() {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        other => report.note("--log-format", Err(format!("expected text or json, found {other:?}"))),
+    };
+    let handshake_timeout = positive("--handshake-timeout", &flags.handshake_timeout, report);
+    let credentials_poll = positive("--credentials-poll", &flags.credentials_poll, report);
+    let connect_timeout = positive("--connect-timeout", &flags.connect_timeout, report);
+    let idle_timeout = flags.idle_timeout.as_deref().map(|text| positive("--idle-timeout", text, report));
+    let drain_timeout = report.note("--drain-timeout", duration::parse(&flags.drain_timeout));
+    let connections_max = count("--max-connections", &flags.max_connections, report);
+    let workers = match &flags.workers {
+        Some(text) => count("--workers", text, report),
+        None => Some(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
+    };
+    if listen.len() != flags.listen.len() {
+        return None;
+    }
+    Some(Common {
+        listen,
+        credential: Source {
+            name: CredentialName("default".into()),
+            directory: flags.credentials.clone(),
+            needs,
+        },
+        limits: Limits {
+            handshake_timeout: handshake_timeout?,
+            connect_timeout: connect_timeout?,
+            connections_max: connections_max?,
+            idle_timeout: match idle_timeout {
+                Some(timeout) => Some(timeout?),
+                None => None,
+            },
+            drain_timeout: drain_timeout?,
+            on_truncation: on_truncation?,
+            credentials_poll: credentials_poll?,
+            workers: workers?,
+        },
+        log_format: log_format?,
+    })
+}
+
+fn positive(place: &'static str, text: &str, report: &mut Report) -> Option<std::time::Duration> {
+    let parsed = duration::parse(text).and_then(|duration| {
+        if duration.is_zero() {
+            Err(format!("expected a duration above zero, found {text:?}"))
+        } else {
+            Ok(duration)
+        }
+    });
+    report.note(place, parsed)
+}
+
+fn count(place: &'static str, text: &str, report: &mut Report) -> Option<usize> {
+    let parsed = text.parse().ok().filter(|count| *count > 0);
+    report.note(place, parsed.ok_or_else(|| format!("expected a number above zero, found {text:?}")))
+}

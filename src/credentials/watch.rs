@@ -1,0 +1,122 @@
+//! Notices that a credential directory has changed: inotify for speed, a poll for certainty.
+//!
+//! What an event says is never trusted. Any event only means "look now", and the store compares
+//! contents, so a lost event, an overflow or a filesystem without events costs time and nothing else.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::store::Store;
+use crate::clock;
+
+/// One update of a mounted secret raises several events; this long after the first, one look is taken.
+const DEBOUNCE: Duration = Duration::from_millis(150);
+
+/// Asks a running watch to look now. Dropping the last one ends the watch.
+#[derive(Clone)]
+pub struct Nudge(SyncSender<Wake>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    Event,
+    Now,
+    Stop,
+}
+
+impl Nudge {
+    /// Look at every directory now.
+    pub fn look(&self) {
+        self.send(Wake::Now);
+    }
+
+    /// End the watch.
+    pub fn stop(&self) {
+        self.send(Wake::Stop);
+    }
+
+    fn send(&self, wake: Wake) {
+        match self.0.try_send(wake) {
+            // Full means that a look is due anyway; disconnected, that the watch has ended.
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+}
+
+/// Watches every directory of the store from a thread of its own.
+pub fn start(store: Arc<Store>, poll_interval: Duration) -> std::io::Result<(Nudge, JoinHandle<()>)> {
+    let (sender, wakes) = sync_channel(64);
+    let nudge = Nudge(sender);
+    let events = nudge.clone();
+    let thread = std::thread::Builder::new().name("credentials".into()).spawn(move || {
+        run(&store, inotify(events), &wakes, poll_interval);
+    })?;
+    Ok((nudge, thread))
+}
+
+fn run(
+    store: &Store,
+    mut watcher: Option<RecommendedWatcher>,
+    wakes: &Receiver<Wake>,
+    poll_interval: Duration,
+) {
+    loop {
+        if let Some(watcher) = &mut watcher {
+            watch_directories(watcher, store);
+        }
+        match wakes.recv_timeout(poll_interval) {
+            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Wake::Now) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Wake::Event) => {
+                if settle(wakes) == Wake::Stop {
+                    return;
+                }
+            }
+        }
+        store.refresh(clock::wall());
+    }
+}
+
+/// Lets the events of one update arrive; an order given by a person is not kept waiting.
+fn settle(wakes: &Receiver<Wake>) -> Wake {
+    let deadline = clock::now() + DEBOUNCE;
+    while let Some(left) = deadline.checked_duration_since(clock::now()) {
+        match wakes.recv_timeout(left) {
+            Ok(Wake::Event) => {}
+            Ok(wake @ (Wake::Now | Wake::Stop)) => return wake,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    Wake::Now
+}
+
+fn inotify(nudge: Nudge) -> Option<RecommendedWatcher> {
+    let handler = move |event: notify::Result<notify::Event>| {
+        // Our own reads raise access events: to act on them would be to look for ever.
+        let ours = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
+        if !ours {
+            nudge.send(Wake::Event);
+        }
+    };
+    let watcher = notify::recommended_watcher(handler);
+    watcher.inspect_err(|error| tracing::warn!("no inotify, changes are found by polling only: {error}")).ok()
+}
+
+/// Watches each directory and its parent: the first sees files and `..data` change, the second sees
+/// the directory replaced or made after start. Done again after every look, because a directory that
+/// was replaced is another one; to watch what is watched already changes nothing.
+fn watch_directories(watcher: &mut RecommendedWatcher, store: &Store) {
+    for slot in store.slots() {
+        let directory = slot.source().directory.as_path();
+        let parent = directory.parent().filter(|parent| *parent != Path::new(""));
+        for path in [Some(directory), parent].into_iter().flatten() {
+            if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
+                tracing::debug!(path = %path.display(), "not watched, found by polling only: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! One hop of a connection: a socket, perhaps a TLS session on it, and the few bytes that neither the
+//! kernel nor the peer would take yet.
+//!
+//! A socket that is dropped before both of its directions ended cleanly is reset, not closed: whatever
+//! cut the connection short, the peer must not mistake it for a whole answer.
+
+use std::io;
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::scratch::{READ_BYTES, Scratch};
+use crate::plan::outcome::TlsFault;
+use crate::tls::handshake::Established;
+use crate::tls::session::{Session, sealed_len_max};
+
+/// A socket that is reset when dropped, unless it was said to have ended cleanly.
+pub struct Socket {
+    stream: TcpStream,
+    clean: bool,
+}
+
+/// Silence after which the kernel asks whether the peer is still there, and how often it asks.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(6);
+
+impl Socket {
+    /// Takes a connected socket into care: no delay, keepalive on.
+    pub fn new(stream: TcpStream) -> Self {
+        let options = SockRef::from(&stream);
+        // Neither can fail on a connected TCP socket but for one that is broken already, which the
+        // first read will say.
+        let _ = options.set_tcp_nodelay(true);
+        let _ = options.set_tcp_keepalive(&KEEPALIVE);
+        Self { stream, clean: false }
+    }
+
+    /// Makes the close of a socket a reset.
+    pub fn reset(socket: &impl std::os::fd::AsFd) {
+        // Fails only on a socket that is broken already.
+        let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The socket itself.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Nothing is owed to the peer any more: an ordinary close.
+    pub fn ended_cleanly(&mut self) {
+        self.clean = true;
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if !self.clean {
+            Self::reset(&self.stream);
+        }
+    }
+}
+
+/// One hop, ready to be relayed.
+pub struct Leg {
+    socket: Socket,
+    session: Option<Session>,
+    /// The beginning of a record of which the rest has not arrived.
+    inbox: Vec<u8>,
+    /// Plaintext that came with the end of the handshake.
+    early: Vec<u8>,
+    /// What the socket would not take yet, from `sent` on.
+    outbox: Vec<u8>,
+    sent: usize,
+    sending: Sending,
+}
+
+/// How far our direction of the hop has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Open,
+    /// The last bytes, close_notify among them, wait in the outbox; FIN comes behind them.
+    Ending,
+    Ended,
+}
+
+/// What a read brought.
+pub enum Received {
+    /// Plaintext, in the scratch buffer named.
+    Input(usize),
+    /// Plaintext, in [`Scratch::plain`].
+    Plain,
+    /// Nothing yet for the other side: part of a record, or a message of the protocol itself.
+    Nothing,
+    /// The peer ended its direction cleanly, behind what is in [`Scratch::plain`].
+    End,
+    /// TLS ended without close_notify.
+    Truncated,
+}
+
+/// Why a hop is broken.
+pub enum Broken {
+    /// The socket.
+    Io(io::Error),
+    /// The peer's TLS.
+    Tls(TlsFault),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<TlsFault> for Broken {
+    fn from(fault: TlsFault) -> Self {
+        Self::Tls(fault)
+    }
+}
+
+impl Leg {
+    /// A plaintext hop.
+    pub fn plaintext(socket: Socket) -> Self {
+        Self::new(socket, None, Vec::new(), Vec::new())
+    }
+
+    /// A TLS hop.
+    pub fn tls(socket: Socket, established: Established) -> Self {
+        Self::new(socket, Some(established.session), established.inbox, established.plain)
+    }
+
+    fn new(socket: Socket, session: Option<Session>, inbox: Vec<u8>, early: Vec<u8>) -> Self {
+        Self { socket, session, inbox, early, outbox: Vec::new(), sent: 0, sending: Sending::Open }
+    }
+
+    /// Reads once, if there is something to read.
+    pub fn poll_receive(
+        &mut self,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Received, Broken>> {
+        let Some(session) = &mut self.session else {
+            let read = ready!(poll_read(&mut self.socket.stream, &mut scratch.input[..READ_BYTES], cx))?;
+            return Poll::Ready(Ok(if read == 0 { Received::End } else { Received::Input(read) }));
+        };
+        scratch.plain.clear();
+        if !self.early.is_empty() {
+            scratch.plain.append(&mut self.early);
+            self.early = Vec::new();
+            return Poll::Ready(Ok(Received::Plain));
+        }
+        if session.peer_closed() {
+            return Poll::Ready(Ok(Received::End));
+        }
+        let kept = self.inbox.len();
+        let read =
+            ready!(poll_read(&mut self.socket.stream, &mut scratch.input[kept..kept + READ_BYTES], cx))?;
+        if read == 0 {
+            return Poll::Ready(Ok(Received::Truncated));
+        }
+        let records = &mut scratch.input[..kept + read];
+        records[..kept].copy_from_slice(&self.inbox);
+        let consumed = session.feed(records, &mut scratch.plain, &mut self.outbox)?;
+        keep(&mut self.inbox, &records[consumed..]);
+        let ended = session.peer_closed();
+        Poll::Ready(Ok(match (scratch.plain.is_empty(), ended) {
+            (false, _) => Received::Plain,
+            (true, true) => Received::End,
+            (true, false) => Received::Nothing,
+        }))
+    }
+
+    /// Sends plaintext. What the socket does not take is kept, so the next call must wait until
+    /// [`Leg::poll_flush`] is ready.
+    pub fn send(&mut self, plain: &[u8], sealed: &mut [u8], cx: &mut Context<'_>) -> Result<(), Broken> {
+        let bytes = match &mut self.session {
+            None => plain,
+            Some(session) => {
+                debug_assert!(sealed.len() >= sealed_len_max(plain.len()));
+                let written = session.seal(plain, sealed)?;
+                &sealed[..written]
+            }
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match Pin::new(&mut self.socket.stream).poll_write(cx, rest) {
+                Poll::Ready(written) => rest = &rest[written?..],
+                Poll::Pending => break,
+            }
+        }
+        self.outbox.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// Writes what is kept, and the FIN behind it if this direction is ending; ready when nothing is left.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        while self.sent < self.outbox.len() {
+            if self.sending == Sending::Ended {
+                // An answer of the protocol to a peer that we have told we are done.
+                break;
+            }
+            self.sent += ready!(Pin::new(&mut self.socket.stream).poll_write(cx, &self.outbox[self.sent..]))?;
+        }
+        if self.sent > 0 || self.sending == Sending::Ended {
+            self.outbox = Vec::new();
+            self.sent = 0;
+        }
+        if self.sending == Sending::Ending {
+            SockRef::from(&self.socket.stream).shutdown(Shutdown::Write)?;
+            self.sending = Sending::Ended;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends our direction: close_notify, where there is TLS, and FIN.
+    pub fn end(&mut self) -> Result<(), Broken> {
+        if self.sending == Sending::Open {
+            if let Some(session) = &mut self.session {
+                session.close(&mut self.outbox)?;
+            }
+            self.sending = Sending::Ending;
+        }
+        Ok(())
+    }
+
+    /// Whether our direction has ended, to the last byte.
+    pub fn has_ended(&self) -> bool {
+        self.sending == Sending::Ended
+    }
+
+    /// Both directions have ended: an ordinary close.
+    pub fn ended_cleanly(&mut self) {
+        self.socket.ended_cleanly();
+    }
+
+    /// The peer broke TLS: it is sent the alert that says how, if it takes it at once, and an ordinary
+    /// close, since a reset would overtake the alert.
+    pub fn send_alert(&mut self, cx: &mut Context<'_>) {
+        let sent = matches!(self.poll_flush(cx), Poll::Ready(Ok(())));
+        if sent {
+            self.socket.ended_cleanly();
+        }
+    }
+}
+
+/// Keeps what is left of the input; gives the memory back when there is nothing to keep.
+fn keep(inbox: &mut Vec<u8>, rest: &[u8]) {
+    if rest.is_empty() {
+        *inbox = Vec::new();
+    } else {
+        inbox.clear();
+        inbox.extend_from_slice(rest);
+    }
+}
+
+fn poll_read(stream: &mut TcpStream, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}

@@ -1,0 +1,188 @@
+//! What the rest of the process may know of, and do to, a connection while it runs: its byte counts,
+//! and the order to end.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::plan::outcome::{Outcome, Side};
+
+/// A connection that is open.
+#[derive(Default)]
+pub struct Live {
+    /// Counts the connections of the process.
+    pub id: u64,
+    from_downstream: AtomicU64,
+    from_upstream: AtomicU64,
+    relaying: AtomicBool,
+    order: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// Why a connection is told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// The drain deadline passed.
+    Drained = 1,
+    /// Nothing moved for the idle timeout.
+    Idle = 2,
+}
+
+impl Order {
+    /// The outcome of a connection that obeyed.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Drained => Outcome::Drained,
+            Self::Idle => Outcome::IdleTimeout,
+        }
+    }
+}
+
+impl Live {
+    /// A connection that has just been accepted.
+    pub fn new(id: u64) -> Self {
+        Self { id, ..Self::default() }
+    }
+
+    /// Counts bytes that came in on a side. Only the connection's own task writes, so this is a load
+    /// and a store, not a locked addition.
+    pub fn count(&self, from: Side, bytes: usize) {
+        let counter = self.counter(from);
+        counter.store(counter.load(Ordering::Relaxed) + bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that came in on a side so far.
+    pub fn bytes(&self, from: Side) -> u64 {
+        self.counter(from).load(Ordering::Relaxed)
+    }
+
+    fn counter(&self, from: Side) -> &AtomicU64 {
+        match from {
+            Side::Downstream => &self.from_downstream,
+            Side::Upstream => &self.from_upstream,
+        }
+    }
+
+    /// The connection is set up; from now on silence counts towards the idle timeout.
+    pub fn relaying(&self) {
+        self.relaying.store(true, Ordering::Relaxed);
+    }
+
+    /// The order to end, if there is one.
+    pub fn ordered(&self) -> Option<Order> {
+        match self.order.load(Ordering::Acquire) {
+            1 => Some(Order::Drained),
+            2 => Some(Order::Idle),
+            _ => None,
+        }
+    }
+
+    /// Whom to wake when an order comes. A task keeps its waker, so this writes once.
+    pub fn listen(&self, waker: &Waker) {
+        let mut slot = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    /// Tells the connection to end.
+    pub fn order(&self, order: Order) {
+        self.order.store(order as u8, Ordering::Release);
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The open connections of one worker.
+#[derive(Default)]
+pub struct Table(Mutex<HashMap<u64, Arc<Live>>>);
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Live>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a connection.
+    pub fn enter(&self, live: &Arc<Live>) {
+        self.lock().insert(live.id, live.clone());
+    }
+
+    /// Strikes a connection out.
+    pub fn leave(&self, id: u64) {
+        let mut table = self.lock();
+        table.remove(&id);
+        // A burst leaves a large table behind; give it back when most of it is empty.
+        if table.capacity() > 1024 && table.len() < table.capacity() / 8 {
+            table.shrink_to_fit();
+        }
+    }
+
+    /// Tells every connection to end, and says how many there were.
+    pub fn order_all(&self, order: Order) -> usize {
+        let table = self.lock();
+        table.values().for_each(|live| live.order(order));
+        table.len()
+    }
+}
+
+/// Finds connections on which nothing moves, by looking at byte counts once a tick: no timer and no
+/// clock on the path of the bytes.
+pub struct IdleWatch {
+    timeout: Duration,
+    seen: HashMap<u64, (u64, Instant)>,
+}
+
+impl IdleWatch {
+    /// A watch with this timeout.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout, seen: HashMap::new() }
+    }
+
+    /// Looks at every connection and ends those that were silent for the timeout.
+    pub fn tick(&mut self, table: &Table, now: Instant) {
+        let table = table.lock();
+        self.seen.retain(|id, _| table.contains_key(id));
+        for live in table.values().filter(|live| live.relaying.load(Ordering::Relaxed)) {
+            let bytes = live.bytes(Side::Downstream) + live.bytes(Side::Upstream);
+            let (last, since) = self.seen.entry(live.id).or_insert((bytes, now));
+            if *last != bytes {
+                (*last, *since) = (bytes, now);
+            } else if now.duration_since(*since) >= self.timeout {
+                live.order(Order::Idle);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_silent_connection_is_ended_and_only_after_the_timeout() {
+        let table = Table::default();
+        let (silent, busy, starting) =
+            (Arc::new(Live::new(1)), Arc::new(Live::new(2)), Arc::new(Live::new(3)));
+        for live in [&silent, &busy, &starting] {
+            table.enter(live);
+        }
+        silent.relaying();
+        busy.relaying();
+        let start = crate::clock::now();
+        let mut watch = IdleWatch::new(Duration::from_secs(3));
+        for second in 0..=3 {
+            assert_eq!(silent.ordered(), None, "at {second} s");
+            busy.count(Side::Upstream, 1);
+            watch.tick(&table, start + Duration::from_secs(second));
+        }
+        assert_eq!(silent.ordered(), Some(Order::Idle));
+        assert_eq!((busy.ordered(), starting.ordered()), (None, None));
+        table.leave(1);
+        assert_eq!(table.order_all(Order::Drained), 2);
+        assert_eq!(busy.ordered(), Some(Order::Drained));
+    }
+}

@@ -1,0 +1,169 @@
+//! Bytes both ways, until both directions have ended or one side is broken.
+//!
+//! One task drives both directions. Each reads into the worker's buffers only when there is something
+//! to read and the other side has taken everything before it: that is the backpressure, and the reason
+//! why a connection that is idle holds no buffer.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::leg::{Broken, Leg, Received};
+use super::live::Live;
+use super::scratch::{self, Scratch};
+use crate::plan::limits::OnTruncation;
+use crate::plan::outcome::{Outcome, Side};
+
+/// Reads of one direction in one turn; then the other direction and the other connections of the
+/// worker have theirs.
+const READS_PER_TURN: usize = 4;
+
+/// Relays until the end, and says what the end was.
+pub async fn relay(downstream: Leg, upstream: Leg, live: &Live, on_truncation: OnTruncation) -> Outcome {
+    live.relaying();
+    let mut relay = Relay {
+        downstream,
+        upstream,
+        outward_ended: false,
+        inward_ended: false,
+        first: None,
+        truncated: None,
+        on_truncation,
+    };
+    poll_fn(|cx| {
+        if let Some(order) = live.ordered() {
+            return Poll::Ready(order.outcome());
+        }
+        scratch::with(|scratch| relay.turn(scratch, live, cx))
+    })
+    .await
+}
+
+struct Relay {
+    downstream: Leg,
+    upstream: Leg,
+    /// The client has ended its direction; what is left is to tell the server.
+    outward_ended: bool,
+    /// The server has ended its direction.
+    inward_ended: bool,
+    /// Who ended its direction first.
+    first: Option<Side>,
+    truncated: Option<Side>,
+    on_truncation: OnTruncation,
+}
+
+/// What stopped a direction's turn.
+enum Stopped {
+    /// Nothing to read, or nowhere to write; the waker is registered.
+    Waiting,
+    /// Its share of the turn is used up.
+    Yielded,
+    /// It has ended, and the receiver knows.
+    Finished,
+}
+
+impl Relay {
+    fn turn(&mut self, scratch: &mut Scratch, live: &Live, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let outward = self.pump(Side::Downstream, scratch, live, cx);
+        let inward = match outward {
+            Ok(_) => self.pump(Side::Upstream, scratch, live, cx),
+            Err(_) => Ok(Stopped::Waiting),
+        };
+        match (outward, inward) {
+            (Err(outcome), _) | (_, Err(outcome)) => Poll::Ready(outcome),
+            (Ok(Stopped::Finished), Ok(Stopped::Finished)) => Poll::Ready(self.finished()),
+            (Ok(Stopped::Yielded), Ok(_)) | (Ok(_), Ok(Stopped::Yielded)) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            (Ok(Stopped::Waiting | Stopped::Finished), Ok(Stopped::Waiting | Stopped::Finished)) => {
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Moves what one side has sent to the other.
+    fn pump(
+        &mut self,
+        side: Side,
+        scratch: &mut Scratch,
+        live: &Live,
+        cx: &mut Context<'_>,
+    ) -> Result<Stopped, Outcome> {
+        let other = side.other();
+        for _ in 0..READS_PER_TURN {
+            let (ended, from, to) = self.split(side);
+            match to.poll_flush(cx) {
+                Poll::Pending => return Ok(Stopped::Waiting),
+                Poll::Ready(Err(broken)) => return Err(self.broken(other, broken, cx)),
+                Poll::Ready(Ok(())) if to.has_ended() => return Ok(Stopped::Finished),
+                Poll::Ready(Ok(())) => {}
+            }
+            if *ended {
+                if let Err(broken) = to.end() {
+                    return Err(self.broken(other, broken, cx));
+                }
+                continue;
+            }
+            let received = match from.poll_receive(scratch, cx) {
+                Poll::Pending => return Ok(Stopped::Waiting),
+                Poll::Ready(Err(broken)) => return Err(self.broken(side, broken, cx)),
+                Poll::Ready(Ok(received)) => received,
+            };
+            let plain = match received {
+                Received::Input(read) => &scratch.input[..read],
+                Received::Plain => &scratch.plain[..],
+                Received::Nothing => continue,
+                Received::End | Received::Truncated => {
+                    let truncated = matches!(received, Received::Truncated);
+                    self.ended(side, truncated)?;
+                    continue;
+                }
+            };
+            live.count(side, plain.len());
+            if let Err(broken) = to.send(plain, &mut scratch.sealed, cx) {
+                return Err(self.broken(other, broken, cx));
+            }
+        }
+        Ok(Stopped::Yielded)
+    }
+
+    /// Whether the side has ended its direction, its hop, and the hop to the other side.
+    fn split(&mut self, side: Side) -> (&mut bool, &mut Leg, &mut Leg) {
+        match side {
+            Side::Downstream => (&mut self.outward_ended, &mut self.downstream, &mut self.upstream),
+            Side::Upstream => (&mut self.inward_ended, &mut self.upstream, &mut self.downstream),
+        }
+    }
+
+    fn ended(&mut self, side: Side, truncated: bool) -> Result<(), Outcome> {
+        if truncated && self.on_truncation == OnTruncation::Reset {
+            return Err(Outcome::Truncated(side));
+        }
+        if truncated {
+            self.truncated.get_or_insert(side);
+        }
+        self.first.get_or_insert(side);
+        *self.split(side).0 = true;
+        Ok(())
+    }
+
+    /// Both directions have ended: nobody needs to be reset.
+    fn finished(&mut self) -> Outcome {
+        self.downstream.ended_cleanly();
+        self.upstream.ended_cleanly();
+        match self.truncated {
+            Some(side) => Outcome::Truncated(side),
+            None => Outcome::Completed { first: self.first.unwrap_or(Side::Downstream) },
+        }
+    }
+
+    fn broken(&mut self, side: Side, broken: Broken, cx: &mut Context<'_>) -> Outcome {
+        match broken {
+            Broken::Io(_) => Outcome::Reset(side),
+            Broken::Tls(fault) => {
+                self.split(side).1.send_alert(cx);
+                Outcome::Tls(side, fault)
+            }
+        }
+    }
+}

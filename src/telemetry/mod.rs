@@ -1,0 +1,6 @@
+//! What the gateway tells: one record per connection on standard output, and an operational log on
+//! standard error.
+
+pub mod access_log;
+pub mod entry;
+pub mod logging;

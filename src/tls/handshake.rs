@@ -1,0 +1,172 @@
+//! Drives the handshake of either side over a socket, under one deadline.
+//!
+//! A handshake that fails still sends its alert, and the socket is then read dry for a moment before
+//! it is closed, because a close with unread bytes is a reset, and a reset overtakes the alert.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::session::Session;
+use super::{Agreed, fault, verify};
+use crate::plan::limits::HANDSHAKE_BYTES_MAX;
+use crate::plan::outcome::TlsFault;
+
+/// A session after its handshake, with what arrived behind it.
+pub struct Established {
+    /// The session.
+    pub session: Session,
+    /// Version, cipher and group.
+    pub agreed: Agreed,
+    /// The peer's certificate; `None` where the peer showed none.
+    pub peer: Option<verify::Presented>,
+    /// Plaintext that came in the same segments as the end of the handshake.
+    pub plain: Vec<u8>,
+    /// Part of a record that came with it.
+    pub inbox: Vec<u8>,
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub struct HandshakeError {
+    /// What went wrong.
+    pub failure: Failure,
+    /// The certificate that the peer presented before it did.
+    pub peer: Option<verify::Presented>,
+}
+
+/// What went wrong with a handshake.
+#[derive(Debug)]
+pub enum Failure {
+    /// Either side broke it off.
+    Tls(TlsFault),
+    /// The deadline passed.
+    Timeout,
+    /// The connection broke.
+    Io(io::Error),
+    /// There is no usable credential to do it with.
+    NoCredential(String),
+    /// The peer closed before it had sent a whole ClientHello.
+    NoHello,
+    /// No row of the listener answers to the SNI.
+    NoRoute,
+}
+
+impl From<Failure> for HandshakeError {
+    fn from(failure: Failure) -> Self {
+        Self { failure, peer: None }
+    }
+}
+
+/// Bytes read at once while a handshake goes on.
+const READ_BYTES: usize = 16 * 1024;
+/// How long, and how much, a refused peer may still send before its socket is closed.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024;
+
+/// Runs the handshake to its end. `inbox` is what was read of the peer already.
+pub(crate) async fn run(
+    mut session: Session,
+    stream: &TcpStream,
+    inbox: Vec<u8>,
+    deadline: Instant,
+) -> Result<Established, HandshakeError> {
+    let mut flight = Flight { inbox, plain: Vec::new(), outgoing: Vec::new() };
+    verify::take_presented();
+    let mut peer = None;
+    let ended = timeout_at(deadline, flight.drive(&mut session, stream, &mut peer)).await;
+    let failure = match ended.unwrap_or(Err(Failure::Timeout)) {
+        Ok(()) => {
+            let Some(agreed) = session.agreed() else {
+                return Err(Failure::Tls(fault::closed_in_handshake()).into());
+            };
+            flight.inbox.shrink_to_fit();
+            return Ok(Established { session, agreed, peer, plain: flight.plain, inbox: flight.inbox });
+        }
+        Err(failure) => failure,
+    };
+    if let Failure::Tls(_) = failure {
+        refuse(stream, &flight.outgoing).await;
+    }
+    Err(HandshakeError { failure, peer })
+}
+
+/// The bytes of a handshake on their way in and out.
+struct Flight {
+    inbox: Vec<u8>,
+    plain: Vec<u8>,
+    outgoing: Vec<u8>,
+}
+
+impl Flight {
+    async fn drive(
+        &mut self,
+        session: &mut Session,
+        stream: &TcpStream,
+        peer: &mut Option<verify::Presented>,
+    ) -> Result<(), Failure> {
+        loop {
+            let fed = session.feed(&mut self.inbox, &mut self.plain, &mut self.outgoing);
+            // Taken at once: after an await this thread may be in the middle of another handshake.
+            if let Some(presented) = verify::take_presented() {
+                *peer = Some(presented);
+            }
+            let consumed = fed.map_err(Failure::Tls)?;
+            self.inbox.drain(..consumed);
+            write_all(stream, &self.outgoing).await?;
+            self.outgoing.clear();
+            if !session.is_handshaking() {
+                return Ok(());
+            }
+            if self.inbox.len() > HANDSHAKE_BYTES_MAX {
+                return Err(Failure::Tls(fault::too_large()));
+            }
+            if read_more(stream, &mut self.inbox).await? == 0 {
+                return Err(Failure::Tls(fault::closed_in_handshake()));
+            }
+        }
+    }
+}
+
+/// Appends what the socket has to `inbox`; 0 at its end.
+pub(crate) async fn read_more(stream: &TcpStream, inbox: &mut Vec<u8>) -> Result<usize, Failure> {
+    loop {
+        stream.readable().await.map_err(Failure::Io)?;
+        let start = inbox.len();
+        inbox.resize(start + READ_BYTES, 0);
+        let read = stream.try_read(&mut inbox[start..]);
+        inbox.truncate(start + *read.as_ref().unwrap_or(&0));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read.map_err(Failure::Io),
+        }
+    }
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Failure> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                stream.writable().await.map_err(Failure::Io)?;
+            }
+            Err(error) => return Err(Failure::Io(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Sends a last alert and makes sure that it arrives: FIN behind it, and no reset over it.
+pub(crate) async fn refuse(stream: &TcpStream, alert: &[u8]) {
+    let farewell = async {
+        write_all(stream, alert).await?;
+        socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write).map_err(Failure::Io)?;
+        let mut drained = Vec::new();
+        while drained.len() < LINGER_BYTES && read_more(stream, &mut drained).await? > 0 {}
+        Ok::<(), Failure>(())
+    };
+    // Either way the socket is closed next; there is nothing to do about a peer that does not listen.
+    let _ = timeout(LINGER, farewell).await;
+}

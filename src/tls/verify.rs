@@ -1,0 +1,262 @@
+//! What a certificate must prove: its chain by webpki, then its name.
+//!
+//! Both verifiers check the chain the same way, against the anchors of one credential generation; they
+//! differ in the usage they ask for and in the names they accept. A certificate that was presented,
+//! good or bad, is left in [`presented`] for the handshake that is running, so that a refusal can be
+//! recorded with the name of the refused. No check is skipped for a resumed session: nothing is resumed.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::PROVIDER;
+use crate::plan::identity::{PeerIdentity, SubjectAltName};
+
+/// A certificate as its holder presented it: what it says, and until when.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Presented {
+    /// Its subject alternative names.
+    pub identity: PeerIdentity,
+    /// Its subject, for people; never an identity.
+    pub subject: String,
+    /// When it expires, in seconds since 1970.
+    pub not_after: Duration,
+}
+
+thread_local! {
+    /// The certificate of the handshake that this thread is driving. rustls calls its verifiers in the
+    /// middle of `feed`, with no way to hand anything back but a verdict, and drops a certificate it
+    /// refused; the slot lives from one `feed` to the `take` after it, on one thread.
+    static PRESENTED: RefCell<Option<Presented>> = const { RefCell::new(None) };
+}
+
+/// Takes what the peer presented since the last call on this thread.
+pub(crate) fn take_presented() -> Option<Presented> {
+    PRESENTED.take()
+}
+
+/// The CAs whose signature counts, and the check that a chain ends in one of them.
+#[derive(Clone)]
+pub(crate) struct Chain {
+    anchors: Arc<Vec<TrustAnchor<'static>>>,
+}
+
+impl Chain {
+    pub(crate) fn new(anchors: Arc<Vec<TrustAnchor<'static>>>) -> Self {
+        Self { anchors }
+    }
+
+    fn verify(
+        &self,
+        leaf: &EndEntityCert<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: impl ExtendedKeyUsageValidator,
+    ) -> Result<(), Error> {
+        let algorithms = PROVIDER.signature_verification_algorithms.all;
+        leaf.verify_for_usage(algorithms, &self.anchors, intermediates, now, usage, None, None)
+            .map(|_path| ())
+            .map_err(into_rustls)
+    }
+}
+
+/// Verifies clients: the chain, then, where names are listed, that the certificate carries one.
+pub(crate) struct ClientVerifier {
+    chain: Chain,
+    names: Vec<SubjectAltName>,
+}
+
+impl ClientVerifier {
+    pub(crate) fn new(chain: Chain, names: Vec<SubjectAltName>) -> Self {
+        Self { chain, names }
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Hints help a client that must choose among certificates; to strangers they name our CAs.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
+        let identity = note_presented(end_entity, &leaf)?;
+        self.chain.verify(&leaf, intermediates, now, KeyUsage::client_auth())?;
+        if self.names.is_empty() || self.names.iter().any(|name| name.matches(&identity)) {
+            Ok(ClientCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        PROVIDER.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The name a server must prove, in the form its check needs.
+pub(crate) enum ServerNames {
+    /// As a DNS or IP subject alternative name.
+    Host(ServerName<'static>),
+    /// One of these.
+    AnyOf(Vec<SubjectAltName>),
+}
+
+/// Verifies servers: the chain, then the name.
+pub(crate) struct ServerVerifier {
+    chain: Chain,
+    names: ServerNames,
+}
+
+impl ServerVerifier {
+    pub(crate) fn new(chain: Chain, names: ServerNames) -> Self {
+        Self { chain, names }
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        // Not the name to verify: what is sent as SNI and what must be proven are settled by the plan.
+        _sni: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
+        let identity = note_presented(end_entity, &leaf)?;
+        self.chain.verify(&leaf, intermediates, now, KeyUsage::server_auth())?;
+        match &self.names {
+            ServerNames::Host(name) => leaf.verify_is_valid_for_subject_name(name).map_err(into_rustls)?,
+            ServerNames::AnyOf(names) if names.iter().any(|name| name.matches(&identity)) => {}
+            ServerNames::AnyOf(_) => return Err(CertificateError::NotValidForName.into()),
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &PROVIDER.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        PROVIDER.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl fmt::Debug for ClientVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientVerifier").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ServerVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerVerifier").finish_non_exhaustive()
+    }
+}
+
+/// Reads what the certificate says of its holder and leaves it for the handshake. The names come from
+/// webpki, which also verifies the chain: two parsers must not disagree about who somebody is. Only
+/// addresses, which webpki does not list, come from the other one.
+fn note_presented(der: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> Result<PeerIdentity, Error> {
+    let (_, parsed) = X509Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)?;
+    let alternatives = parsed.subject_alternative_name().ok().flatten();
+    let addresses = alternatives.iter().flat_map(|names| &names.value.general_names).filter_map(|name| {
+        let GeneralName::IPAddress(bytes) = name else { return None };
+        let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+        four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok()
+    });
+    let identity = PeerIdentity {
+        uris: leaf.valid_uri_names().map(str::to_owned).collect(),
+        dns_names: leaf.valid_dns_names().map(str::to_owned).collect(),
+        addresses: addresses.collect(),
+    };
+    let not_after = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    PRESENTED.set(Some(Presented {
+        identity: identity.clone(),
+        subject: parsed.subject().to_string(),
+        not_after: Duration::from_secs(not_after),
+    }));
+    Ok(identity)
+}
+
+/// webpki's verdict as rustls' error, which decides the alert that the peer is sent.
+#[allow(clippy::wildcard_enum_match_arm, reason = "webpki's errors are non-exhaustive")]
+fn into_rustls(error: webpki::Error) -> Error {
+    match error {
+        webpki::Error::CertNotValidYet { time, not_before } => {
+            CertificateError::NotValidYetContext { time, not_before }.into()
+        }
+        webpki::Error::CertExpired { time, not_after } => {
+            CertificateError::ExpiredContext { time, not_after }.into()
+        }
+        webpki::Error::InvalidCertValidity => CertificateError::Expired.into(),
+        webpki::Error::UnknownIssuer => CertificateError::UnknownIssuer.into(),
+        webpki::Error::CertNotValidForName(name) => {
+            CertificateError::NotValidForNameContext { expected: name.expected, presented: name.presented }
+                .into()
+        }
+        webpki::Error::CertRevoked => CertificateError::Revoked.into(),
+        webpki::Error::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus.into(),
+        webpki::Error::CrlExpired { time, next_update } => {
+            CertificateError::ExpiredRevocationListContext { time, next_update }.into()
+        }
+        webpki::Error::InvalidSignatureForPublicKey => CertificateError::BadSignature.into(),
+        webpki::Error::RequiredEkuNotFoundContext(_)
+        | webpki::Error::EndEntityUsedAsCa
+        | webpki::Error::CaUsedAsEndEntity => CertificateError::InvalidPurpose.into(),
+        webpki::Error::BadDer | webpki::Error::BadDerTime | webpki::Error::TrailingData(_) => {
+            CertificateError::BadEncoding.into()
+        }
+        other => CertificateError::Other(rustls::OtherError(Arc::new(other))).into(),
+    }
+}

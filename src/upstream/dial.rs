@@ -1,0 +1,138 @@
+//! Addresses -> one connected socket, within a deadline.
+//!
+//! A dial consumes a `Permit`: without authorization there is nothing to call this with. All addresses
+//! are tried; the next one is started when the one before has failed or has kept us waiting for
+//! [`STAGGER`] (RFC 8305 section 5), and the first to answer wins.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::resolve::Resolver;
+use crate::plan::authorize::Permit;
+use crate::plan::{Cluster, Host};
+
+/// How long one address is waited for before the next is tried beside it.
+const STAGGER: Duration = Duration::from_millis(250);
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 16;
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DialError {
+    /// The name has no address.
+    Unresolved(String),
+    /// Every address refused.
+    Unreachable(String),
+    /// The deadline passed.
+    Timeout,
+}
+
+/// Connects to an upstream that this connection may reach.
+pub async fn dial(
+    _spent: Permit,
+    cluster: &Cluster,
+    resolver: &Resolver,
+    deadline: Instant,
+) -> Result<TcpStream, DialError> {
+    let attempt = async {
+        let addresses = match &cluster.host {
+            Host::Address(address) => {
+                return connect(SocketAddr::new(*address, cluster.port)).await.map_err(unreachable);
+            }
+            Host::Name(_) => resolver.resolve(&cluster.host).await.map_err(DialError::Unresolved)?,
+        };
+        match *addresses {
+            [one] => connect(SocketAddr::new(one, cluster.port)).await.map_err(unreachable),
+            _ => connect_first(&addresses, cluster.port).await,
+        }
+    };
+    timeout_at(deadline, attempt).await.unwrap_or(Err(DialError::Timeout))
+}
+
+type Attempt = Result<TcpStream, (SocketAddr, io::Error)>;
+
+async fn connect(address: SocketAddr) -> Attempt {
+    TcpStream::connect(address).await.map_err(|error| (address, error))
+}
+
+fn unreachable((address, error): (SocketAddr, io::Error)) -> DialError {
+    DialError::Unreachable(format!("cannot connect to {address}: {}", error.kind()))
+}
+
+async fn connect_first(addresses: &[IpAddr], port: u16) -> Result<TcpStream, DialError> {
+    let mut waiting = addresses.iter().take(ADDRESSES_MAX).map(|address| SocketAddr::new(*address, port));
+    let mut attempts: JoinSet<Attempt> = JoinSet::new();
+    let mut failures = Vec::new();
+    loop {
+        let more = match waiting.next() {
+            Some(address) => {
+                attempts.spawn(connect(address));
+                true
+            }
+            None => false,
+        };
+        let ended = tokio::select! {
+            ended = attempts.join_next() => ended,
+            () = sleep(STAGGER), if more => continue,
+        };
+        match ended {
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Err(failure))) => failures.push(unreachable(failure)),
+            Some(Err(error)) => failures.push(DialError::Unreachable(error.to_string())),
+            None => return Err(failures.into_iter().next().unwrap_or(DialError::Timeout)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::authorize::{Rules, authorize};
+
+    async fn dialled(addresses: &[&str], port: u16) -> Result<TcpStream, DialError> {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        connect_first(&addresses, port).await
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn the_address_that_answers_is_found_behind_those_that_refuse() {
+        runtime().block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.3:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let stream = dialled(&["127.0.0.1", "127.0.0.2", "127.0.0.3"], port).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap().ip(), listener.local_addr().unwrap().ip());
+            drop(listener);
+            assert!(matches!(
+                dialled(&["127.0.0.1", "127.0.0.2"], port).await,
+                Err(DialError::Unreachable(_))
+            ));
+        });
+    }
+
+    #[test]
+    fn a_name_without_address_is_unresolved_and_one_in_hosts_is_found() {
+        runtime().block_on(async {
+            let resolver = Resolver::new(Handle::current());
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let dial = async |name: &str| {
+                let cluster = Cluster { host: Host::Name(name.into()), port, originate: None };
+                let permit = authorize(&Rules::default(), None).unwrap();
+                dial(permit, &cluster, &resolver, Instant::now() + Duration::from_secs(20)).await
+            };
+            assert!(dial("localhost").await.is_ok());
+            assert!(matches!(dial("absent.invalid").await, Err(DialError::Unresolved(_))));
+        });
+    }
+
+    use tokio::runtime::Handle;
+}

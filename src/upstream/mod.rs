@@ -1,0 +1,4 @@
+//! A name -> a connected socket.
+
+pub mod dial;
+pub mod resolve;
