@@ -6,17 +6,69 @@
 //!
 //! # Architecture
 //!
-//! Configuration compiles to an immutable plan; one straight function carries a connection through it;
-//! everything that decides is pure.
-pub mod cli;
-pub mod clock;
+//! **Configuration compiles to an immutable plan; one straight function carries a connection through it;
+//! everything that decides is pure.**
+//!
+//! The modules below are in reading order. To follow a connection, start at [`gateway`] (once a process),
+//! then [`proxy::listener`] accepts, [`proxy::connection`] is the spine, and it calls in the order of its
+//! text: [`plan::route`], [`tls::accept`], [`plan::authorize`], [`upstream::dial`], [`tls::originate`],
+//! [`proxy::relay`]. Each leaf returns a value; none calls back, and siblings do not call each other.
+//! **Direction is data**: egress and ingress differ in the plan's [`plan::Entrance`] and in
+//! [`plan::Cluster::originate`], never in code.
+//!
+//! | folder | what it is | may import |
+//! |---|---|---|
+//! | [`config`] | what the operator wrote -> [`plan::Plan`], or every problem at once | plan, credentials |
+//! | [`plan`] | what may happen; pure: no sockets, files, clocks, logging | nothing |
+//! | [`credentials`] | a directory -> checked key material, published whole or not at all | plan |
+//! | [`tls`] | rustls, and nobody else touches it | plan, credentials |
+//! | [`upstream`] | a name -> a connected socket | plan, telemetry |
+//! | [`proxy`] | one connection, accept to close | plan, tls, upstream, telemetry |
+//! | [`telemetry`] | records of connections, the operational log | plan |
+//!
+//! `tests/tidy.rs` holds the code to this table.
+//!
+//! # Threads
+//!
+//! One thread for control (signals, DNS, drain), one that watches credentials, one that writes records, and N
+//! workers. A worker is one thread with one single-threaded runtime; a listener hands each accepted socket to the
+//! worker with the fewest connections, where it stays. One task per connection drives both directions, over
+//! buffers that belong to the worker and are lent for one poll ([`proxy::scratch`]).
+//!
+//! # Invariants
+//!
+//! 1. Nothing that was asked to be encrypted ever leaves in plaintext. A missing credential closes connections.
+//! 2. A server is verified by chain and name, a client by chain and, where names are listed, by name. No check is
+//!    skipped for a resumed session: sessions are not resumed.
+//! 3. No upstream is dialled before the peer is authorized: [`upstream::dial::dial`] consumes a
+//!    [`plan::authorize::Permit`], which only [`plan::authorize::authorize`] can make.
+//! 4. No byte is awaited from a plaintext client before the upstream is dialled: MySQL's server speaks first.
+//! 5. Credentials are published whole or not at all; the last good generation stays, and the reason is told.
+//! 6. Every connection ends in exactly one record. A reset stays a reset; a connection that did not end cleanly on
+//!    one side is reset on the other ([`proxy::leg::Socket`] resets unless told that all is well).
+//! 7. Every wait has a deadline, every queue and buffer a bound, every count a limit ([`plan::limits`]).
+//! 8. What a stranger can cause is never logged above INFO ([`plan::outcome`]). A log whose reader is slow or gone
+//!    neither blocks nor ends the gateway.
+//! 9. An idle connection holds no buffer.
+//! 10. `plan` reads no clock, no file, no socket.
+//!
+//! # Glossary
+//!
+//! *Listener*: a socket that accepts. *Route*: where a connection goes and who may take it there. *Cluster*: a
+//! named upstream. *Credential*: key pair and CA under a name. *Generation*: one published version of a credential.
+//! *Identity*: what a verified certificate says its holder is. *Hop*: one leg of the path, TLS or plaintext.
+//! *Downstream*: towards the client; *upstream*: towards the server. *Drain*: let open connections end, admit none.
+//! *Permit*: proof of authorization. *Outcome*: how a connection ended. *Record*: what is written of it.
+
 pub mod command;
+pub mod cli;
 pub mod config;
-pub mod credentials;
-pub mod dev_certs;
 pub mod gateway;
-pub mod plan;
 pub mod proxy;
-pub mod telemetry;
+pub mod plan;
 pub mod tls;
 pub mod upstream;
+pub mod credentials;
+pub mod telemetry;
+pub mod clock;
+pub mod dev_certs;

@@ -120,7 +120,7 @@ mod tests {
             "a.1",
             "é",
             &"a".repeat(64),
-            &"a.".repeat(127),
+            &"a.".repeat(128),
         ] {
             assert!(dns(bad).is_err(), "{bad}");
         }

@@ -112,7 +112,8 @@ fn inotify(nudge: Nudge) -> Option<RecommendedWatcher> {
 fn watch_directories(watcher: &mut RecommendedWatcher, store: &Store) {
     for slot in store.slots() {
         let directory = slot.source().directory.as_path();
-        let parent = directory.parent().filter(|parent| *parent != Path::new(""));
+        let parent =
+            directory.parent().map(|parent| if parent == Path::new("") { Path::new(".") } else { parent });
         for path in [Some(directory), parent].into_iter().flatten() {
             if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
                 tracing::debug!(path = %path.display(), "not watched, found by polling only: {error}");

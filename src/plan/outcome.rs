@@ -115,8 +115,7 @@ impl Outcome {
             Self::Completed { first } => ("completed", Debug, Peer(*first), ""),
             Self::Reset(side) => ("reset", Debug, Peer(*side), ""),
             Self::Truncated(side) => ("truncated", Info, Peer(*side), "TLS ended without close_notify"),
-            Self::Tls(side, fault) => (fault.kind.label(), Info, Peer(*side), fault.detail.as_str()),
-            Self::Handshake(side, fault) => {
+            Self::Tls(side, fault) | Self::Handshake(side, fault) => {
                 // A client is a stranger; the upstream was chosen by the operator.
                 let level = if *side == Side::Upstream { Warn } else { Info };
                 (fault.kind.label(), level, Peer(*side), fault.detail.as_str())

@@ -60,7 +60,10 @@ pub async fn run(
 }
 
 /// Waits for readiness only: an accepted socket belongs to the worker it goes to, not to this one.
-#[allow(deprecated, reason = "the successor is unsafe, for types whose descriptor can change; that of an owned std listener cannot")]
+#[allow(
+    deprecated,
+    reason = "the successor is unsafe, for types whose descriptor can change; that of an owned std listener cannot"
+)]
 fn register(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     socket.set_nonblocking(true)?;
     AsyncFd::new(socket)

@@ -53,11 +53,7 @@ impl Workers {
             if let Some(timeout) = limits.idle_timeout {
                 runtime.spawn(watch_idle(table.clone(), timeout));
             }
-            this.all.push(Worker {
-                runtime: runtime.handle().clone(),
-                table,
-                connections: Arc::default(),
-            });
+            this.all.push(Worker { runtime: runtime.handle().clone(), table, connections: Arc::default() });
             let mut stopped = stopped.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 // Ends when told to, or when the process is going anyway.

@@ -264,3 +264,203 @@ fn internal(error: &impl std::fmt::Display) -> TlsFault {
 fn unexpected_state() -> TlsFault {
     TlsFault { kind: TlsFaultKind::Protocol, detail: "the TLS library is in an unexpected state".into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write as _};
+
+    use proptest::prelude::*;
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::{ClientConnection, RootCertStore, ServerConnection};
+    use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+    use super::super::PROVIDER;
+    use super::*;
+
+    struct Configs {
+        server: Arc<ServerConfig>,
+        client: Arc<ClientConfig>,
+    }
+
+    fn configs(version: &'static rustls::SupportedProtocolVersion) -> Configs {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let server = ServerConfig::builder_with_provider(PROVIDER.clone())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let client = ClientConfig::builder_with_provider(PROVIDER.clone())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Configs { server: Arc::new(server), client: Arc::new(client) }
+    }
+
+    /// The session under test, with the buffers that its driver would keep.
+    struct Ours {
+        session: Session,
+        inbox: Vec<u8>,
+        received: Vec<u8>,
+        wire: Vec<u8>,
+    }
+
+    impl Ours {
+        fn new(session: Session) -> Self {
+            let mut ours = Self { session, inbox: Vec::new(), received: Vec::new(), wire: Vec::new() };
+            ours.receive(&[]);
+            ours
+        }
+
+        fn receive(&mut self, bytes: &[u8]) {
+            self.inbox.extend_from_slice(bytes);
+            let consumed = self.session.feed(&mut self.inbox, &mut self.received, &mut self.wire).unwrap();
+            self.inbox.drain(..consumed);
+        }
+
+        fn send(&mut self, plain: &[u8]) {
+            let mut out = vec![0; sealed_len_max(plain.len())];
+            let sealed = self.session.seal(plain, &mut out).unwrap();
+            self.wire.extend_from_slice(&out[..sealed]);
+        }
+    }
+
+    /// The oracle: the same library's ordinary, buffered connection.
+    struct Theirs {
+        connection: rustls::Connection,
+        received: Vec<u8>,
+        wire: Vec<u8>,
+    }
+
+    impl Theirs {
+        fn receive(&mut self, mut bytes: &[u8]) {
+            while !bytes.is_empty() {
+                self.connection.read_tls(&mut bytes).unwrap();
+                self.connection.process_new_packets().unwrap();
+                // WouldBlock is its way to say that there is no more.
+                let _ = self.connection.reader().read_to_end(&mut self.received);
+            }
+            self.flush();
+        }
+
+        fn send(&mut self, mut plain: &[u8]) {
+            while !plain.is_empty() {
+                plain = &plain[self.connection.writer().write(plain).unwrap()..];
+                self.flush();
+            }
+        }
+
+        fn flush(&mut self) {
+            while self.connection.wants_write() {
+                self.connection.write_tls(&mut self.wire).unwrap();
+            }
+        }
+    }
+
+    fn pair(we_are_server: bool, version: &'static rustls::SupportedProtocolVersion) -> (Ours, Theirs) {
+        let configs = configs(version);
+        let name = || ServerName::try_from("localhost").unwrap();
+        let (session, connection) = if we_are_server {
+            let theirs = ClientConnection::new(configs.client, name()).unwrap();
+            (Session::server(configs.server).unwrap(), theirs.into())
+        } else {
+            let theirs = ServerConnection::new(configs.server).unwrap();
+            (Session::client(configs.client, name()).unwrap(), theirs.into())
+        };
+        let mut theirs = Theirs { connection, received: Vec::new(), wire: Vec::new() };
+        theirs.flush();
+        (Ours::new(session), theirs)
+    }
+
+    /// Carries what waits on both wires, in pieces of these sizes, until both are empty.
+    fn carry(ours: &mut Ours, theirs: &mut Theirs, pieces: &[usize]) {
+        let mut sizes = pieces.iter().copied().cycle();
+        while !ours.wire.is_empty() || !theirs.wire.is_empty() {
+            for piece in pieces_of(&std::mem::take(&mut ours.wire), &mut sizes) {
+                theirs.receive(&piece);
+            }
+            for piece in pieces_of(&std::mem::take(&mut theirs.wire), &mut sizes) {
+                ours.receive(&piece);
+            }
+        }
+    }
+
+    fn pieces_of(mut bytes: &[u8], sizes: &mut impl Iterator<Item = usize>) -> Vec<Vec<u8>> {
+        let mut pieces = Vec::new();
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at(sizes.next().unwrap().min(bytes.len()));
+            pieces.push(piece.to_vec());
+            bytes = rest;
+        }
+        pieces
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn the_session_and_the_buffered_library_carry_the_same_stream(
+            we_are_server: bool,
+            tls13: bool,
+            pieces in prop::collection::vec(1_usize..20_000, 1..8),
+            sends in prop::collection::vec((any::<bool>(), 1_usize..50_000, any::<u8>()), 1..12),
+        ) {
+            let version = if tls13 { &rustls::version::TLS13 } else { &rustls::version::TLS12 };
+            let (mut ours, mut theirs) = pair(we_are_server, version);
+            carry(&mut ours, &mut theirs, &pieces);
+            prop_assert!(!ours.session.is_handshaking() && !theirs.connection.is_handshaking());
+            prop_assert_eq!(ours.session.agreed().unwrap().version, if tls13 { "TLSv1.3" } else { "TLSv1.2" });
+            let (mut from_us, mut from_them) = (Vec::new(), Vec::new());
+            for (by_us, length, fill) in sends {
+                let plain: Vec<u8> = (0..length).map(|at| fill.wrapping_add(at.to_le_bytes()[0])).collect();
+                if by_us {
+                    ours.send(&plain);
+                    from_us.extend(plain);
+                } else {
+                    theirs.send(&plain);
+                    from_them.extend(plain);
+                }
+                if fill % 3 == 0 {
+                    carry(&mut ours, &mut theirs, &pieces);
+                }
+            }
+            ours.session.close(&mut ours.wire).unwrap();
+            theirs.connection.send_close_notify();
+            theirs.flush();
+            carry(&mut ours, &mut theirs, &pieces);
+            prop_assert!(ours.received == from_them && theirs.received == from_us);
+            prop_assert!(ours.session.peer_closed());
+            prop_assert!(ours.inbox.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_altered_is_refused_with_an_alert() {
+        let (mut ours, mut theirs) = pair(true, &rustls::version::TLS13);
+        carry(&mut ours, &mut theirs, &[usize::MAX]);
+        theirs.send(b"select 1");
+        let last = theirs.wire.len() - 1;
+        theirs.wire[last] ^= 1;
+        let fault = ours.session.feed(&mut theirs.wire, &mut ours.received, &mut ours.wire).unwrap_err();
+        assert_eq!(fault.kind, TlsFaultKind::BadRecord);
+        assert!(ours.received.is_empty());
+        assert!(!ours.wire.is_empty(), "the peer is told by an alert");
+    }
+
+    #[test]
+    fn a_peers_key_update_is_honoured_and_answered() {
+        let (mut ours, mut theirs) = pair(true, &rustls::version::TLS13);
+        carry(&mut ours, &mut theirs, &[usize::MAX]);
+        theirs.connection.refresh_traffic_keys().unwrap();
+        theirs.send(b"with new keys");
+        carry(&mut ours, &mut theirs, &[7]);
+        ours.send(b"and back");
+        carry(&mut ours, &mut theirs, &[7]);
+        assert_eq!((&ours.received[..], &theirs.received[..]), (&b"with new keys"[..], &b"and back"[..]));
+    }
+}

@@ -126,8 +126,12 @@ impl Program {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) if line["event"] == event => return line,
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => panic!("no {event} within {PATIENCE:?}; stderr: {}", self.stderr()),
-                Err(RecvTimeoutError::Disconnected) => panic!("ended without {event}; stderr: {}", self.stderr()),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no {event} within {PATIENCE:?}; stderr: {}", self.stderr())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("ended without {event}; stderr: {}", self.stderr())
+                }
             }
         }
     }
