@@ -60,6 +60,8 @@
 //! *Downstream*: towards the client; *upstream*: towards the server. *Drain*: let open connections end, admit none.
 //! *Permit*: proof of authorization. *Outcome*: how a connection ended. *Record*: what is written of it.
 
+#![cfg_attr(not(test), warn(clippy::expect_used))]
+
 pub mod command;
 pub mod cli;
 pub mod config;
