@@ -114,14 +114,21 @@ fn misused(error: &clap::Error) -> u8 {
             USAGE
         }
         _ => {
-            let text = error.to_string();
-            let first_paragraph = text.split("\n\n").next().unwrap_or_default();
-            let words: Vec<_> = first_paragraph.split_whitespace().collect();
-            let line = words.join(" ");
-            let line = line.strip_prefix("error: ").unwrap_or(&line);
-            say(&mut std::io::stderr(), &format!("twinlock: {line} (see twinlock --help)"));
+            say(&mut std::io::stderr(), &format!("twinlock: {}", one_line(&error.to_string())));
             USAGE
         }
+    }
+}
+
+/// What clap says in several paragraphs: the mistake, and its tip or where to read on.
+fn one_line(text: &str) -> String {
+    let paragraphs = text.split("\n\n").map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+    let mut paragraphs = paragraphs.filter(|text| !text.is_empty());
+    let mistake = paragraphs.next().unwrap_or_default();
+    let mistake = mistake.strip_prefix("error: ").unwrap_or(&mistake);
+    match paragraphs.find_map(|text| text.strip_prefix("tip: ").map(str::to_owned)) {
+        Some(tip) => format!("{mistake} ({tip})"),
+        None => format!("{mistake} (see twinlock --help)"),
     }
 }
 

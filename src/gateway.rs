@@ -16,6 +16,7 @@ use crate::credentials::store::{Change, Store};
 use crate::credentials::watch::{self as credential_watch, Nudge};
 use crate::plan::{Entrance, Listener, LogFormat, Plan};
 use crate::proxy::connection::Context;
+use crate::proxy::leg;
 use crate::proxy::listener;
 use crate::proxy::live::Order;
 use crate::proxy::worker::Workers;
@@ -178,6 +179,7 @@ async fn drain(workers: &Workers, plan: &Plan, signals: &mut mpsc::Receiver<Sign
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    leg::set_options(&socket)?;
     socket.bind(&address.into())?;
     // The kernel caps it at net.core.somaxconn.
     socket.listen(4096)?;

@@ -49,7 +49,7 @@ pub async fn serve(
     live: Arc<Live>,
 ) {
     let mut record = Record::open(context.log.clone(), live.clone(), context.plan.role, client);
-    let socket = Socket::new(stream);
+    let socket = Socket::accepted(stream);
     // Boxed: what the phases before the relay need is given back before it begins.
     let set_up = Box::pin(or_ordered(&live, set_up(context, listener, socket, &mut record))).await;
     let outcome = match set_up {
@@ -74,7 +74,7 @@ async fn set_up(
     let deadline = Instant::now() + context.plan.limits.connect_timeout;
     let stream = dial(permit, &route.cluster, &context.resolver, deadline).await.map_err(dial_outcome)?;
     record.upstream_address(stream.peer_addr().ok());
-    let upstream = secure(context, &route.cluster, Socket::new(stream), record).await?;
+    let upstream = secure(context, &route.cluster, Socket::dialled(stream), record).await?;
     Ok((downstream, upstream))
 }
 

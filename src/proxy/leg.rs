@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -32,18 +33,20 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_retries(6);
 
 impl Socket {
-    /// Takes a connected socket into care: no delay, keepalive on.
-    pub fn new(stream: TcpStream) -> Self {
-        let options = SockRef::from(&stream);
-        // Neither can fail on a connected TCP socket but for one that is broken already, which the
-        // first read will say.
-        let _ = options.set_tcp_nodelay(true);
-        let _ = options.set_tcp_keepalive(&KEEPALIVE);
+    /// Takes a socket that was accepted into care; its options are those of its listener.
+    pub fn accepted(stream: TcpStream) -> Self {
+        Self { stream, clean: false }
+    }
+
+    /// Takes a socket that was dialled into care.
+    pub fn dialled(stream: TcpStream) -> Self {
+        // Fails only on a socket that is broken already, which the first read will say.
+        let _ = set_options(&stream);
         Self { stream, clean: false }
     }
 
     /// Makes the close of a socket a reset.
-    pub fn reset(socket: &impl std::os::fd::AsFd) {
+    pub fn reset(socket: &impl AsFd) {
         // Fails only on a socket that is broken already.
         let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
     }
@@ -65,6 +68,13 @@ impl Drop for Socket {
             Self::reset(&self.stream);
         }
     }
+}
+
+/// No delay, keepalive on. What a listener is given, the sockets it accepts inherit.
+pub fn set_options(socket: &impl AsFd) -> io::Result<()> {
+    let options = SockRef::from(socket);
+    options.set_tcp_nodelay(true)?;
+    options.set_tcp_keepalive(&KEEPALIVE)
 }
 
 /// One hop, ready to be relayed.

@@ -17,8 +17,14 @@ use crate::plan::outcome::{Outcome, Side};
 /// worker have theirs.
 const READS_PER_TURN: usize = 4;
 
-/// Relays until the end, and says what the end was.
-pub async fn relay(downstream: Leg, upstream: Leg, live: &Live, on_truncation: OnTruncation) -> Outcome {
+/// Relays until the end, and says what the end was. Not an `async fn`, whose future would hold the
+/// arguments a second time.
+pub fn relay(
+    downstream: Leg,
+    upstream: Leg,
+    live: &Live,
+    on_truncation: OnTruncation,
+) -> impl Future<Output = Outcome> {
     live.relaying();
     let mut relay = Relay {
         downstream,
@@ -29,13 +35,12 @@ pub async fn relay(downstream: Leg, upstream: Leg, live: &Live, on_truncation: O
         truncated: None,
         on_truncation,
     };
-    poll_fn(|cx| {
+    poll_fn(move |cx| {
         if let Some(order) = live.ordered() {
             return Poll::Ready(order.outcome());
         }
         scratch::with(|scratch| relay.turn(scratch, live, cx))
     })
-    .await
 }
 
 struct Relay {
@@ -165,5 +170,30 @@ impl Relay {
                 Outcome::Tls(side, fault)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::leg::Socket;
+
+    /// What a connection keeps while it relays, beside its TLS session: a number that must not creep up.
+    const RELAY_BYTES_MAX: usize = 400;
+
+    #[test]
+    fn the_future_of_a_relay_stays_small() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let leg = async || {
+                Leg::plaintext(Socket::accepted(tokio::net::TcpStream::connect(address).await.unwrap()))
+            };
+            let live = Live::new(1);
+            let future = relay(leg().await, leg().await, &live, OnTruncation::Reset);
+            let size = size_of_val(&future);
+            assert!(size <= RELAY_BYTES_MAX, "{size} bytes");
+        });
     }
 }

@@ -166,3 +166,54 @@ async fn watch_idle(table: Arc<Table>, timeout: Duration) {
         watch.tick(&table, clock::now());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::limits::OnTruncation;
+
+    fn limits(workers: usize, connections_max: usize) -> Limits {
+        Limits {
+            handshake_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            connections_max,
+            idle_timeout: None,
+            drain_timeout: Duration::from_secs(1),
+            on_truncation: OnTruncation::Reset,
+            credentials_poll: Duration::from_secs(1),
+            workers,
+        }
+    }
+
+    #[test]
+    fn connections_are_spread_evenly_also_after_some_have_ended() {
+        let mut workers = Workers::start(&limits(4, 1000)).unwrap();
+        let loads = |workers: &Workers| -> Vec<usize> {
+            workers.all.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).collect()
+        };
+        let mut places: Vec<Place> = (0..100).map(|_| workers.admit().ok().unwrap()).collect();
+        assert_eq!(loads(&workers), [25; 4]);
+        // All that end are on one worker: the next ones go there.
+        let (of_first, _): (Vec<usize>, Vec<usize>) = (0..100).partition(|index| index % 4 == 0);
+        for index in of_first.into_iter().rev() {
+            places.swap_remove(index);
+        }
+        places.extend((0..25).map(|_| workers.admit().ok().unwrap()));
+        let loads = loads(&workers);
+        assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() <= 1, "{loads:?}");
+        drop(places);
+        assert_eq!(workers.connections(), 0);
+        workers.stop();
+    }
+
+    #[test]
+    fn the_limit_holds_and_a_place_is_free_again_after_one_ended() {
+        let mut workers = Workers::start(&limits(2, 2)).unwrap();
+        let first = workers.admit().ok().unwrap();
+        let _second = workers.admit().ok().unwrap();
+        assert!(workers.admit().is_err());
+        drop(first);
+        assert!(workers.admit().is_ok());
+        workers.stop();
+    }
+}
