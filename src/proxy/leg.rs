@@ -15,8 +15,9 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::scratch::{READ_BYTES, Scratch};
+use super::scratch::{INBOX_BYTES_MAX, READ_BYTES, Scratch};
 use crate::plan::outcome::TlsFault;
+use crate::tls::fault;
 use crate::tls::handshake::Established;
 use crate::tls::session::{Session, sealed_len_max};
 
@@ -81,7 +82,7 @@ pub fn set_options(socket: &impl AsFd) -> io::Result<()> {
 pub struct Leg {
     socket: Socket,
     session: Option<Session>,
-    /// The beginning of a record of which the rest has not arrived.
+    /// The beginning of a record, or of a message of several, of which the rest has not arrived.
     inbox: Vec<u8>,
     /// Plaintext that came with the end of the handshake.
     early: Vec<u8>,
@@ -177,7 +178,11 @@ impl Leg {
         let records = &mut scratch.input[..kept + read];
         records[..kept].copy_from_slice(&self.inbox);
         let consumed = session.feed(records, &mut scratch.plain, &mut self.outbox)?;
-        keep(&mut self.inbox, &records[consumed..]);
+        let rest = &records[consumed..];
+        if rest.len() > INBOX_BYTES_MAX {
+            return Poll::Ready(Err(Broken::Tls(fault::too_large())));
+        }
+        keep(&mut self.inbox, rest);
         let ended = session.peer_closed();
         Poll::Ready(Ok(match (scratch.plain.is_empty(), ended) {
             (false, _) => Received::Plain,
@@ -193,7 +198,7 @@ impl Leg {
             None => plain,
             Some(session) => {
                 debug_assert!(sealed.len() >= sealed_len_max(plain.len()));
-                let written = session.seal(plain, sealed)?;
+                let written = session.seal(plain, &mut self.inbox, sealed)?;
                 &sealed[..written]
             }
         };
@@ -232,7 +237,7 @@ impl Leg {
     pub fn end(&mut self) -> Result<(), Broken> {
         if self.sending == Sending::Open {
             if let Some(session) = &mut self.session {
-                session.close(&mut self.outbox)?;
+                session.close(&mut self.inbox, &mut self.outbox)?;
             }
             self.sending = Sending::Ending;
         }

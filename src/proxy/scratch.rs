@@ -3,10 +3,16 @@
 
 use std::cell::RefCell;
 
-use crate::tls::session::{RECORD_WIRE_MAX, sealed_len_max};
+use crate::plan::limits::HANDSHAKE_BYTES_MAX;
+use crate::tls::session::sealed_len_max;
 
 /// Bytes asked of a socket at once.
 pub const READ_BYTES: usize = 128 * 1024;
+
+/// What a hop may keep of input that is not whole: a record, or a handshake message in several.
+pub const INBOX_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX;
+/// Plaintext of one read at most, and so also what is sealed at once.
+const PLAIN_BYTES_MAX: usize = INBOX_BYTES_MAX + READ_BYTES;
 
 /// The buffers of one thread.
 pub struct Scratch {
@@ -21,9 +27,9 @@ pub struct Scratch {
 thread_local! {
     /// Never borrowed across an await: the closure of [`with`] is synchronous.
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        input: vec![0; RECORD_WIRE_MAX + READ_BYTES].into_boxed_slice(),
-        plain: Vec::with_capacity(RECORD_WIRE_MAX + READ_BYTES),
-        sealed: vec![0; sealed_len_max(RECORD_WIRE_MAX + READ_BYTES)].into_boxed_slice(),
+        input: vec![0; INBOX_BYTES_MAX + READ_BYTES].into_boxed_slice(),
+        plain: Vec::with_capacity(PLAIN_BYTES_MAX),
+        sealed: vec![0; sealed_len_max(PLAIN_BYTES_MAX)].into_boxed_slice(),
     });
 }
 

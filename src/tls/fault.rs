@@ -16,7 +16,7 @@ pub(crate) fn closed_in_handshake() -> TlsFault {
 }
 
 /// More bytes than any handshake needs.
-pub(crate) fn too_large() -> TlsFault {
+pub fn too_large() -> TlsFault {
     TlsFault {
         kind: TlsFaultKind::Protocol,
         detail: format!(

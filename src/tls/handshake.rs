@@ -117,11 +117,11 @@ impl Flight {
             self.inbox.drain(..consumed);
             write_all(stream, &self.outgoing).await?;
             self.outgoing.clear();
-            if !session.is_handshaking() {
-                return Ok(());
-            }
             if self.inbox.len() > HANDSHAKE_BYTES_MAX {
                 return Err(Failure::Tls(fault::too_large()));
+            }
+            if !session.is_handshaking() {
+                return Ok(());
             }
             if read_more(stream, &mut self.inbox).await? == 0 {
                 return Err(Failure::Tls(fault::closed_in_handshake()));

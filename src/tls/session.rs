@@ -19,8 +19,6 @@ use crate::plan::outcome::{TlsFault, TlsFaultKind};
 const RECORD_OVERHEAD: usize = 5 + 1 + 16 + 8;
 /// Plaintext of one record at most (RFC 8446 section 5.1).
 const RECORD_PLAINTEXT_MAX: usize = 16 * 1024;
-/// A record on the wire at most (RFC 8446 section 5.2; TLS 1.2 allows 2048 bytes of expansion).
-pub const RECORD_WIRE_MAX: usize = RECORD_PLAINTEXT_MAX + 2048 + 5;
 /// Room for a KeyUpdate or an alert beside the data.
 const CONTROL_RECORDS: usize = 256;
 
@@ -71,15 +69,17 @@ impl Session {
     }
 
     /// Encrypts `plain` into records at the front of `out`, and says how many bytes that made. `out`
-    /// must have room for [`sealed_len_max`] bytes.
-    pub fn seal(&mut self, plain: &[u8], out: &mut [u8]) -> Result<usize, TlsFault> {
-        self.write(Write::Data(plain), out)
+    /// must have room for [`sealed_len_max`] bytes. `rest` is what [`Session::feed`] left of its input:
+    /// the library looks at it also when it writes.
+    pub fn seal(&mut self, plain: &[u8], rest: &mut [u8], out: &mut [u8]) -> Result<usize, TlsFault> {
+        self.write(Write::Data(plain), rest, out)
     }
 
-    /// Says that nothing more will be sent (RFC 8446 section 6.1). Appends the alert to `outgoing`.
-    pub fn close(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsFault> {
+    /// Says that nothing more will be sent (RFC 8446 section 6.1). Appends the alert to `outgoing`;
+    /// `rest` is what [`Session::feed`] left of its input.
+    pub fn close(&mut self, rest: &mut [u8], outgoing: &mut Vec<u8>) -> Result<(), TlsFault> {
         let mut out = [0; CONTROL_RECORDS];
-        let written = self.write(Write::CloseNotify, &mut out)?;
+        let written = self.write(Write::CloseNotify, rest, &mut out)?;
         outgoing.extend_from_slice(&out[..written]);
         Ok(())
     }
@@ -111,11 +111,11 @@ impl Session {
         }
     }
 
-    fn write(&mut self, what: Write<'_>, out: &mut [u8]) -> Result<usize, TlsFault> {
+    fn write(&mut self, what: Write<'_>, rest: &mut [u8], out: &mut [u8]) -> Result<usize, TlsFault> {
         let peer_closed = &mut self.peer_closed;
         match &mut self.connection {
-            Connection::Server(connection) => write(&mut **connection, what, out, peer_closed),
-            Connection::Client(connection) => write(&mut **connection, what, out, peer_closed),
+            Connection::Server(connection) => write(&mut **connection, what, rest, out, peer_closed),
+            Connection::Client(connection) => write(&mut **connection, what, rest, out, peer_closed),
         }
     }
 }
@@ -145,6 +145,7 @@ fn cipher_name(suite: CipherSuite) -> &'static str {
 trait Unbuffered {
     type Data;
     fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn has_something_to_say(&self) -> bool;
 }
 
 impl Unbuffered for UnbufferedServerConnection {
@@ -152,12 +153,18 @@ impl Unbuffered for UnbufferedServerConnection {
     fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(records)
     }
+    fn has_something_to_say(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Unbuffered for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(records)
+    }
+    fn has_something_to_say(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -191,7 +198,7 @@ fn feed(
             // Early data is never accepted, and rustls has no other state today.
             Ok(_) => return Err(unexpected_state()),
             Err(error) => {
-                collect_alert(connection, outgoing);
+                collect_alert(connection, &mut records[consumed..], outgoing);
                 return Err(fault::describe(&error));
             }
         }
@@ -207,12 +214,13 @@ enum Write<'plain> {
 fn write(
     connection: &mut impl Unbuffered,
     what: Write<'_>,
+    rest: &mut [u8],
     out: &mut [u8],
     peer_closed: &mut bool,
 ) -> Result<usize, TlsFault> {
     let mut written = 0;
     loop {
-        match connection.process(&mut []).state {
+        match connection.process(rest).state {
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
                 written += data.encode(&mut out[written..]).map_err(|error| internal(&error))?;
             }
@@ -249,8 +257,10 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Vec<u8>) -> Re
 }
 
 /// After an error the session holds one more record: the alert that tells the peer why.
-fn collect_alert(connection: &mut impl Unbuffered, outgoing: &mut Vec<u8>) {
-    while let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(&mut []).state {
+fn collect_alert(connection: &mut impl Unbuffered, rest: &mut [u8], outgoing: &mut Vec<u8>) {
+    // Asked first, because without something to say the call would go on with the input that failed.
+    while connection.has_something_to_say() {
+        let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(rest).state else { return };
         if encode(data, outgoing).is_err() {
             return;
         }
@@ -269,9 +279,10 @@ fn unexpected_state() -> TlsFault {
 mod tests {
     use std::io::{Read, Write as _};
 
+    use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
     use proptest::prelude::*;
     use rcgen::{CertificateParams, KeyPair};
-    use rustls::{ClientConnection, RootCertStore, ServerConnection};
+    use rustls::{ClientConnection, ConnectionTrafficSecrets, RootCertStore, ServerConnection};
     use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
     use super::super::PROVIDER;
@@ -295,11 +306,12 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
-        let client = ClientConfig::builder_with_provider(PROVIDER.clone())
+        let mut client = ClientConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(&[version])
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        client.enable_secret_extraction = true;
         Configs { server: Arc::new(server), client: Arc::new(client) }
     }
 
@@ -326,7 +338,7 @@ mod tests {
 
         fn send(&mut self, plain: &[u8]) {
             let mut out = vec![0; sealed_len_max(plain.len())];
-            let sealed = self.session.seal(plain, &mut out).unwrap();
+            let sealed = self.session.seal(plain, &mut self.inbox, &mut out).unwrap();
             self.wire.extend_from_slice(&out[..sealed]);
         }
     }
@@ -429,7 +441,7 @@ mod tests {
                     carry(&mut ours, &mut theirs, &pieces);
                 }
             }
-            ours.session.close(&mut ours.wire).unwrap();
+            ours.session.close(&mut ours.inbox, &mut ours.wire).unwrap();
             theirs.connection.send_close_notify();
             theirs.flush();
             carry(&mut ours, &mut theirs, &pieces);
@@ -462,5 +474,73 @@ mod tests {
         ours.send(b"and back");
         carry(&mut ours, &mut theirs, &[7]);
         assert_eq!((&ours.received[..], &theirs.received[..]), (&b"with new keys"[..], &b"and back"[..]));
+    }
+
+    /// Ends the peer's connection and goes on with its keys: records as no library would send them.
+    struct Forger {
+        key: LessSafeKey,
+        iv: [u8; 12],
+        sequence: u64,
+    }
+
+    impl Forger {
+        fn of(theirs: Theirs) -> Self {
+            let rustls::Connection::Client(connection) = theirs.connection else { panic!("a client") };
+            let (sequence, secrets) = connection.dangerous_extract_secrets().unwrap().tx;
+            let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("AES-256-GCM") };
+            let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap());
+            Self { key, iv: iv.as_ref().try_into().unwrap(), sequence }
+        }
+
+        /// One TLS 1.3 record (RFC 8446 section 5.2).
+        fn record(&mut self, content_type: u8, payload: &[u8]) -> Vec<u8> {
+            let mut inner = [payload, &[content_type]].concat();
+            let length = u16::try_from(inner.len() + AES_256_GCM.tag_len()).unwrap();
+            let header = [&[23, 3, 3][..], &length.to_be_bytes()].concat();
+            let mut nonce = self.iv;
+            for (byte, part) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+                *byte ^= part;
+            }
+            self.sequence += 1;
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            self.key.seal_in_place_append_tag(nonce, Aad::from(&header), &mut inner).unwrap();
+            [header, inner].concat()
+        }
+    }
+
+    const HANDSHAKE: u8 = 22;
+    const APPLICATION_DATA: u8 = 23;
+
+    fn forged() -> (Ours, Forger) {
+        let (mut ours, mut theirs) = pair(true, &rustls::version::TLS13);
+        carry(&mut ours, &mut theirs, &[usize::MAX]);
+        (ours, Forger::of(theirs))
+    }
+
+    #[test]
+    fn half_a_key_update_does_not_disturb_what_we_send() {
+        let (mut ours, mut forger) = forged();
+        let key_update = [24, 0, 0, 1, 0];
+        ours.receive(&forger.record(HANDSHAKE, &key_update[..2]));
+        assert!(!ours.inbox.is_empty(), "half a message is kept");
+        ours.send(b"in between");
+        ours.session.close(&mut ours.inbox, &mut ours.wire).unwrap();
+        ours.receive(&forger.record(HANDSHAKE, &key_update[2..]));
+        assert!(ours.inbox.is_empty());
+    }
+
+    #[test]
+    fn ten_thousand_tiny_records_in_one_read_are_one_piece_of_plaintext() {
+        let (mut ours, mut forger) = forged();
+        let burst: Vec<u8> = (0..10_000).flat_map(|_| forger.record(APPLICATION_DATA, b"x")).collect();
+        ours.receive(&burst);
+        assert_eq!(ours.received, [b'x'; 10_000]);
+    }
+
+    #[test]
+    fn empty_records_without_end_are_refused() {
+        let (mut ours, mut forger) = forged();
+        let mut burst: Vec<u8> = (0..100).flat_map(|_| forger.record(APPLICATION_DATA, b"")).collect();
+        assert!(ours.session.feed(&mut burst, &mut ours.received, &mut ours.wire).is_err());
     }
 }
