@@ -21,6 +21,8 @@ use time::OffsetDateTime;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 
+use crate::credentials::layout::lower;
+
 /// How long before now a certificate becomes valid, for peers whose clocks are behind.
 const BACKDATING: Duration = Duration::from_mins(5);
 /// The least validity of a root, in days.
@@ -243,7 +245,7 @@ impl fmt::Display for DevCertsError {
         match self {
             Self::Argument(expected, found) => write!(f, "expected {expected}, found {found}"),
             Self::Root(path, found) => write!(f, "{}: expected a root, found {found}", path.display()),
-            Self::File(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::File(path, error) => write!(f, "{}: {}", path.display(), lower(error)),
             Self::Crypto(error) => write!(f, "no certificate was made: {error}"),
         }
     }
@@ -567,8 +569,8 @@ mod tests {
             "/ca.crt: expected a root, found one that its leaves fail on, InvalidSignatureForPublicKey";
         check("ca.key", Some(&key), 90, foreign);
         check("ca.key", Some(b"nonsense"), 90, "/ca.key: expected a root, found no private key");
-        check("ca.key", None, 90, "/ca.key: No such file or directory (os error 2)");
-        check("ca.crt", None, 90, "/ca.crt: No such file or directory (os error 2)");
+        check("ca.key", None, 90, "/ca.key: no such file or directory");
+        check("ca.crt", None, 90, "/ca.crt: no such file or directory");
         check("ca.crt", Some(b"nonsense"), 90, "/ca.crt: expected a root, found no certificate");
         check("ca.crt", Some(&leaf), 90, "/ca.crt: expected a root, found no certificate authority");
         let early = "/ca.crt: expected a root, found one that expires before its leaves, on 2037-01-12 8:00:00.0 +00:00:00";

@@ -10,15 +10,17 @@ mod wire;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, OptsBuilder, Value as Cell};
+use mysql_async::{Row, Value as Cell};
 use serde_json::Value;
+use twinlock::clock;
 use twinlock::dev_certs::{self, KeyKind, Request};
 
-use mariadb::{Counts, Finished, MariaDb, Task, client, finish, sysbench};
+use mariadb::{Counts, Finished, MariaDb, Task, client, connect, finish, sysbench};
+use support::socket::noise;
 use support::{CLIENT, Certs, HOST, Program};
 use wire::{Recorder, contains, first_record, is_tls};
 
@@ -62,7 +64,7 @@ const QUERIES: &[&str] = &[
     "CREATE TEMPORARY TABLE t (id INT PRIMARY KEY, v TEXT); INSERT INTO t VALUES (1, 'a'), (2, NULL); \
      START TRANSACTION; UPDATE t SET v = 'b'; ROLLBACK; SELECT * FROM t; SELECT ROW_COUNT()",
     "SELECT 1 / 0; SELECT CAST('12x' AS INT)",
-    "BEGIN NOT ATOMIC SELECT 'first'; SELECT 'second'; END",
+    "SET @x = 41; PREPARE statement FROM 'SELECT ? + 1'; EXECUTE statement USING @x",
     "EXPLAIN SELECT * FROM seq_1_to_10 WHERE seq = 3",
     "SELEC 1",
     "SELECT * FROM absent",
@@ -106,10 +108,10 @@ fn the_middle_hop_is_tls_and_carries_no_plaintext() {
     let open = Recorder::to(server.address);
     assert!(finish(&mut client(open.address, &query)).succeeded().contains(marker));
     for secret in secrets {
-        assert!(contains(&open.from_client(), secret), "{secret} is in what a client sends");
+        assert!(contains(&open.client_bytes(), secret), "{secret} is in what a client sends");
     }
-    assert!(contains(&open.from_server(), marker));
-    assert!(!is_tls(&open.from_client()));
+    assert!(contains(&open.server_bytes(), marker));
+    assert!(!is_tls(&open.client_bytes()));
 
     let certs = Certs::mint();
     let ingress = Program::ingress(&certs, server.address, &[]);
@@ -120,7 +122,7 @@ fn the_middle_hop_is_tls_and_carries_no_plaintext() {
         assert_eq!(record["outcome"], "completed", "{record}");
         assert_eq!(record["sni"], HOST, "{record}");
     }
-    let (from_client, from_server) = (middle.from_client(), middle.from_server());
+    let (from_client, from_server) = (middle.client_bytes(), middle.server_bytes());
     for secret in secrets {
         assert!(
             !contains(&from_client, secret) && !contains(&from_server, secret),
@@ -164,18 +166,18 @@ fn prepared_statements_work_through_the_pair() {
         let mut conn = connect(pair.address()).await;
         conn.query_drop(
             "CREATE TEMPORARY TABLE prepared \
-             (id BIGINT UNSIGNED PRIMARY KEY, n INT, f DOUBLE, s TEXT, b BLOB, at DATETIME(6))",
+             (id BIGINT PRIMARY KEY, n INT, f DOUBLE, s TEXT, b BLOB, at DATETIME(6))",
         )
         .await
         .expect("a table");
         let insert = conn.prep("INSERT INTO prepared VALUES (?, ?, ?, ?, ?, ?)").await.expect("prepared");
-        let rows: Vec<Vec<Cell>> = (0..500u64).map(cells).collect();
+        let rows: Vec<Vec<Cell>> = (0..200).map(cells).collect();
         conn.exec_batch(&insert, &rows).await.expect("inserted");
         let select = conn.prep("SELECT * FROM prepared WHERE id >= ? ORDER BY id").await.expect("prepared");
-        for from in [0, 499, 500] {
-            let found: Vec<mysql_async::Row> = conn.exec(&select, (from,)).await.expect("selected");
-            let found: Vec<_> = found.into_iter().map(mysql_async::Row::unwrap).collect();
-            assert_eq!(found, rows[from..]);
+        for from in [0, 199, 200] {
+            let found: Vec<Row> = conn.exec(&select, (from,)).await.expect("selected");
+            let found: Vec<_> = found.into_iter().map(Row::unwrap).collect();
+            assert!(found == rows[from..], "{} rows from {from}", found.len());
         }
         conn.close(insert).await.expect("closed");
         let refused = conn.exec_drop("INSERT INTO prepared (id) VALUES (?)", (7,)).await;
@@ -186,17 +188,15 @@ fn prepared_statements_work_through_the_pair() {
 }
 
 /// A row with every kind of value.
-fn cells(id: u64) -> Vec<Cell> {
-    let day = u8::try_from(id % 28 + 1).expect("a day");
-    let text = if id % 3 == 0 { Cell::NULL } else { Cell::from(format!("Zeile {id} 🔐")) };
-    let bytes: Vec<u8> = (0..=255).cycle().take(usize::try_from(id).expect("small")).collect();
+fn cells(id: u8) -> Vec<Cell> {
+    let text = if id.is_multiple_of(3) { Cell::NULL } else { Cell::from(format!("Zeile {id} 🔐")) };
     vec![
-        Cell::UInt(id),
-        Cell::Int(-i64::try_from(id).expect("small")),
-        Cell::Double(1.0 / (1 << (id % 20)) as f64),
+        Cell::Int(id.into()),
+        Cell::Int(-i64::from(id)),
+        Cell::Double(1.0 / f64::from(u32::from(id) + 1)),
         text,
-        Cell::Bytes(bytes),
-        Cell::Date(2024, 2, day, 23, 59, 59, 999_999),
+        Cell::Bytes((0..id).collect()),
+        Cell::Date(2024, 2, id % 28 + 1, 23, 59, 59, 999_999),
     ]
 }
 
@@ -207,18 +207,18 @@ fn a_blob_of_64_mib_is_the_same_on_both_sides() {
     }
     let server = MariaDb::shared();
     let pair = Pair::to(server.address);
-    let blob = noise(64 << 20);
-    let sum = hex(digest(&SHA256, &blob).as_ref());
+    let blob = noise(1, 64 << 20);
+    let sum = digest(&SHA256, &blob);
     block_on(async {
         let mut conn = connect(pair.address()).await;
         conn.query_drop("CREATE TEMPORARY TABLE blobs (data LONGBLOB) ENGINE=MyISAM").await.expect("a table");
         conn.exec_drop("INSERT INTO blobs VALUES (?)", (&blob,)).await.expect("up");
-        let there: Option<String> =
-            conn.query_first("SELECT SHA2(data, 256) FROM blobs").await.expect("a sum");
-        assert_eq!(there.as_ref(), Some(&sum));
+        let there = conn.query_first("SELECT UNHEX(SHA2(data, 256)) FROM blobs").await;
+        let there: Option<Vec<u8>> = there.expect("a sum");
+        assert_eq!(there.as_deref(), Some(sum.as_ref()));
         let back: Option<Vec<u8>> = conn.query_first("SELECT data FROM blobs").await.expect("down");
         let back = back.expect("a row");
-        assert_eq!((back.len(), hex(digest(&SHA256, &back).as_ref())), (blob.len(), sum));
+        assert_eq!((back.len(), digest(&SHA256, &back).as_ref()), (blob.len(), sum.as_ref()));
         conn.disconnect().await.expect("a clean end");
     });
     let (egress, _) = pair.completed();
@@ -364,7 +364,7 @@ fn rotate(certs: &Certs, days: u32) {
         key: KeyKind::EcdsaP256,
         days,
     };
-    dev_certs::mint(&request, SystemTime::now()).expect("certificates");
+    dev_certs::mint(&request, clock::wall()).expect("certificates");
 }
 
 fn block_on(scenario: impl Future<Output = ()>) {
@@ -372,35 +372,4 @@ fn block_on(scenario: impl Future<Output = ()>) {
     runtime.block_on(async {
         tokio::time::timeout(Duration::from_secs(50), scenario).await.expect("the scenario ends in time");
     });
-}
-
-async fn connect(address: SocketAddr) -> Conn {
-    let options = OptsBuilder::default()
-        .ip_or_hostname(address.ip().to_string())
-        .tcp_port(address.port())
-        .user(Some(mariadb::USER))
-        .pass(Some(mariadb::PASSWORD))
-        .db_name(Some(mariadb::DATABASE))
-        .max_allowed_packet(Some(128 << 20))
-        // It would ask the server for its socket and go around the gateways.
-        .prefer_socket(false);
-    Conn::new(options).await.expect("a connection")
-}
-
-/// Bytes that do not compress and do not repeat: xorshift64.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(length);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

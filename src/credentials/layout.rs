@@ -92,7 +92,7 @@ impl fmt::Display for ReadError {
 impl std::error::Error for ReadError {}
 
 /// The system's words for an error, in our case and without its number.
-fn lower(error: &io::Error) -> String {
+pub(crate) fn lower(error: &io::Error) -> String {
     let text = error.to_string().to_lowercase();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }

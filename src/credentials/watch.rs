@@ -17,6 +17,10 @@ use crate::clock;
 /// One update of a mounted secret raises several events; this long after the first, one look is taken.
 const DEBOUNCE: Duration = Duration::from_millis(150);
 
+/// A look that an event led to is followed by one more: a directory that is deleted and made again can
+/// lose its watch to the tidying up of the old one, and with it the events that come next.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
 /// Asks a running watch to look now. Dropping the last one ends the watch.
 #[derive(Clone)]
 pub struct Nudge(SyncSender<Wake>);
@@ -64,20 +68,29 @@ fn run(
     wakes: &Receiver<Wake>,
     poll_interval: Duration,
 ) {
-    loop {
+    // Watched first and looked at then: what changes behind the look raises an event.
+    let mut look = |store: &Store| {
         if let Some(watcher) = &mut watcher {
             watch_directories(watcher, store);
         }
-        match wakes.recv_timeout(poll_interval) {
+        store.refresh(clock::wall());
+    };
+    look(store);
+    let mut patience = poll_interval;
+    loop {
+        let wake = wakes.recv_timeout(patience);
+        patience = poll_interval;
+        match wake {
             Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(Wake::Now) | Err(RecvTimeoutError::Timeout) => {}
             Ok(Wake::Event) => {
                 if settle(wakes) == Wake::Stop {
                     return;
                 }
+                patience = poll_interval.min(SECOND_LOOK);
             }
         }
-        store.refresh(clock::wall());
+        look(store);
     }
 }
 
@@ -107,7 +120,7 @@ fn inotify(nudge: Nudge) -> Option<RecommendedWatcher> {
 }
 
 /// Watches each directory and its parent: the first sees files and `..data` change, the second sees
-/// the directory replaced or made after start. Done again after every look, because a directory that
+/// the directory replaced or made after start. Done again before every look, because a directory that
 /// was replaced is another one; to watch what is watched already changes nothing.
 fn watch_directories(watcher: &mut RecommendedWatcher, store: &Store) {
     for slot in store.slots() {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use super::scratch::{INBOX_BYTES_MAX, READ_BYTES, Scratch};
@@ -157,7 +157,7 @@ impl Leg {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received, Broken>> {
         let Some(session) = &mut self.session else {
-            let read = ready!(poll_read(&mut self.socket.stream, &mut scratch.input[..READ_BYTES], cx))?;
+            let read = ready!(poll_read(&self.socket.stream, &mut scratch.input[..READ_BYTES], cx))?;
             return Poll::Ready(Ok(if read == 0 { Received::End } else { Received::Input(read) }));
         };
         scratch.plain.clear();
@@ -170,8 +170,7 @@ impl Leg {
             return Poll::Ready(Ok(Received::End));
         }
         let kept = self.inbox.len();
-        let read =
-            ready!(poll_read(&mut self.socket.stream, &mut scratch.input[kept..kept + READ_BYTES], cx))?;
+        let read = ready!(poll_read(&self.socket.stream, &mut scratch.input[kept..kept + READ_BYTES], cx))?;
         if read == 0 {
             return Poll::Ready(Ok(Received::Truncated));
         }
@@ -244,6 +243,11 @@ impl Leg {
         Ok(())
     }
 
+    /// Whether the socket has failed since it was last used.
+    pub fn is_broken(&self) -> bool {
+        !matches!(SockRef::from(&self.socket.stream).take_error(), Ok(None))
+    }
+
     /// Whether our direction has ended, to the last byte.
     pub fn has_ended(&self) -> bool {
         self.sending == Sending::Ended
@@ -274,8 +278,13 @@ fn keep(inbox: &mut Vec<u8>, rest: &[u8]) {
     }
 }
 
-fn poll_read(stream: &mut TcpStream, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(buffer);
-    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-    Poll::Ready(Ok(buffer.filled().len()))
+fn poll_read(stream: &TcpStream, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    loop {
+        // Not `AsyncRead::poll_read`: that takes a short read for the end of what is there, and a read is
+        // also cut short by TCP urgent data, with more behind it and no event to tell of it.
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_read_ready(cx))?,
+            read => return Poll::Ready(read),
+        }
+    }
 }

@@ -17,6 +17,7 @@ pub struct Live {
     from_downstream: AtomicU64,
     from_upstream: AtomicU64,
     relaying: AtomicBool,
+    half_ended: AtomicBool,
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
@@ -69,6 +70,12 @@ impl Live {
     /// The connection is set up; from now on silence counts towards the idle timeout.
     pub fn relaying(&self) {
         self.relaying.store(true, Ordering::Relaxed);
+    }
+
+    /// One direction has ended. The socket it came in on has nothing more to read, so its reset raises
+    /// no event that a reader would hear of; from now on the connection looks for itself at each tick.
+    pub fn half_ended(&self) {
+        self.half_ended.store(true, Ordering::Relaxed);
     }
 
     /// The order to end, if there is one.
@@ -126,6 +133,17 @@ impl Table {
         let table = self.lock();
         table.values().for_each(|live| live.order(order));
         table.len()
+    }
+}
+
+impl Table {
+    /// Wakes the connections that have to look for themselves.
+    pub fn wake_half_ended(&self) {
+        for live in self.lock().values().filter(|live| live.half_ended.load(Ordering::Relaxed)) {
+            if let Some(waker) = &*live.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+                waker.wake_by_ref();
+            }
+        }
     }
 }
 

@@ -39,6 +39,9 @@ pub fn relay(
         if let Some(order) = live.ordered() {
             return Poll::Ready(order.outcome());
         }
+        if let Some(side) = relay.reset_behind_its_end() {
+            return Poll::Ready(Outcome::Reset(side));
+        }
         scratch::with(|scratch| relay.turn(scratch, live, cx))
     })
 }
@@ -67,6 +70,18 @@ enum Stopped {
 }
 
 impl Relay {
+    /// A side that ended its direction and was reset after that.
+    fn reset_behind_its_end(&self) -> Option<Side> {
+        let gone = |ended: bool, leg: &Leg| ended && leg.is_broken();
+        if gone(self.outward_ended, &self.downstream) {
+            Some(Side::Downstream)
+        } else if gone(self.inward_ended, &self.upstream) {
+            Some(Side::Upstream)
+        } else {
+            None
+        }
+    }
+
     fn turn(&mut self, scratch: &mut Scratch, live: &Live, cx: &mut Context<'_>) -> Poll<Outcome> {
         let outward = self.pump(Side::Downstream, scratch, live, cx);
         let inward = match outward {
@@ -120,7 +135,7 @@ impl Relay {
                 Received::Nothing => continue,
                 Received::End | Received::Truncated => {
                     let truncated = matches!(received, Received::Truncated);
-                    self.ended(side, truncated)?;
+                    self.ended(side, truncated, live)?;
                     continue;
                 }
             };
@@ -140,7 +155,7 @@ impl Relay {
         }
     }
 
-    fn ended(&mut self, side: Side, truncated: bool) -> Result<(), Outcome> {
+    fn ended(&mut self, side: Side, truncated: bool, live: &Live) -> Result<(), Outcome> {
         if truncated && self.on_truncation == OnTruncation::Reset {
             return Err(Outcome::Truncated(side));
         }
@@ -149,6 +164,7 @@ impl Relay {
         }
         self.first.get_or_insert(side);
         *self.split(side).0 = true;
+        live.half_ended();
         Ok(())
     }
 

@@ -13,6 +13,9 @@ use super::live::{IdleWatch, Live, Order, Table};
 use crate::clock;
 use crate::plan::limits::Limits;
 
+/// How often a worker looks at its connections.
+const TICK: Duration = Duration::from_secs(1);
+
 /// The workers of a process.
 pub struct Workers {
     all: Vec<Worker>,
@@ -50,9 +53,7 @@ impl Workers {
         for index in 0..limits.workers.max(1) {
             let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
             let table = Arc::new(Table::default());
-            if let Some(timeout) = limits.idle_timeout {
-                runtime.spawn(watch_idle(table.clone(), timeout));
-            }
+            runtime.spawn(tick(table.clone(), limits.idle_timeout));
             this.all.push(Worker { runtime: runtime.handle().clone(), table, connections: Arc::default() });
             let mut stopped = stopped.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -157,13 +158,18 @@ impl Drop for Place {
     }
 }
 
-async fn watch_idle(table: Arc<Table>, timeout: Duration) {
-    let mut watch = IdleWatch::new(timeout);
-    let mut ticks = interval((timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(1)));
+/// What is done for connections now and then, by one timer for all of them.
+async fn tick(table: Arc<Table>, idle_timeout: Option<Duration>) {
+    let mut idle = idle_timeout.map(IdleWatch::new);
+    let period = idle_timeout.map_or(TICK, |timeout| (timeout / 4).clamp(Duration::from_millis(10), TICK));
+    let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        watch.tick(&table, clock::now());
+        table.wake_half_ended();
+        if let Some(idle) = &mut idle {
+            idle.tick(&table, clock::now());
+        }
     }
 }
 

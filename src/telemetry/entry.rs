@@ -57,7 +57,7 @@ pub struct Hop {
 /// What a handshake settled.
 #[derive(Debug, Serialize)]
 pub struct HopTls {
-    /// `TLSv1_3` or `TLSv1_2`.
+    /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
     /// The cipher suite, by its IANA name.
     pub cipher: &'static str,

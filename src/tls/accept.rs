@@ -22,6 +22,8 @@ use crate::plan::{Accept, Plan};
 
 /// A fatal alert before there are keys: `unrecognized_name` (RFC 6066 section 3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// A fatal `decode_error`, for a ClientHello without end.
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 /// A fatal `internal_error`, for a listener whose credential is not there.
 const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
@@ -74,6 +76,7 @@ pub async fn hello(stream: &TcpStream, deadline: Instant) -> Result<Hello, Failu
                 return Ok(sni);
             }
             if inbox.len() > HANDSHAKE_BYTES_MAX {
+                handshake::refuse(stream, &DECODE_ERROR).await;
                 return Err(Failure::Tls(fault::too_large()));
             }
         }
@@ -90,7 +93,11 @@ async fn inspect(
 ) -> Result<Option<Option<String>>, Failure> {
     while !bytes.is_empty() {
         // The acceptor takes at most 4 KiB at a time.
-        acceptor.read_tls(&mut bytes).map_err(Failure::Io)?;
+        if acceptor.read_tls(&mut bytes).is_err() {
+            // From a slice it fails only when its buffer is full, which is larger than any ClientHello.
+            handshake::refuse(stream, &DECODE_ERROR).await;
+            return Err(Failure::Tls(fault::too_large()));
+        }
         match acceptor.accept() {
             Ok(Some(accepted)) => return Ok(Some(accepted.client_hello().server_name().map(str::to_owned))),
             Ok(None) => {}

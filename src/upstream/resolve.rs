@@ -77,11 +77,17 @@ impl Resolver {
 
     async fn ask(&self, name: &str) -> Result<Arc<[IpAddr]>, String> {
         let resolver = self.0.asker.lock().unwrap_or_else(PoisonError::into_inner).current()?;
-        let found =
-            resolver.lookup_ip(name).await.map_err(|error| format!("cannot resolve {name}: {error}"))?;
+        let found = resolver.lookup_ip(name).await.map_err(|error| {
+            // Its own words for this are a dump of the query.
+            if error.is_no_records_found() {
+                no_address(name)
+            } else {
+                format!("cannot resolve {name}: {error}")
+            }
+        })?;
         let addresses: Arc<[IpAddr]> = found.iter().collect();
         if addresses.is_empty() {
-            return Err(format!("cannot resolve {name}: no address"));
+            return Err(no_address(name));
         }
         let now = clock::now();
         let valid_until = found.valid_until().min(now + TTL_MAX);
@@ -94,6 +100,10 @@ impl Resolver {
         }
         Ok(addresses)
     }
+}
+
+fn no_address(name: &str) -> String {
+    format!("expected an address, found none: {name}")
 }
 
 impl Asker {

@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
+use mysql_async::{Conn, OptsBuilder};
 use tempfile::TempDir;
 
 use crate::support;
@@ -91,7 +92,11 @@ fn listen(directory: &Path) -> Option<(Running, SocketAddr)> {
     server.args(["--local-infile=1", "--max-allowed-packet=128M", "--character-set-server=utf8mb4"]);
     // Nobody will miss the data: speed before durability.
     server.args(["--skip-log-bin", "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0"]);
-    server.args(["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M"]);
+    server.args([
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-log-file-size=32M",
+        "--table-open-cache-instances=1",
+    ]);
     server.arg(format!("--port={}", address.port())).arg(option("--socket=", &socket(directory)));
     server.arg(option("--datadir=", &directory.join("data")));
     server.arg(option("--pid-file=", &directory.join("pid")));
@@ -138,6 +143,20 @@ pub fn client(address: SocketAddr, statements: &str) -> Command {
     command.arg(format!("--port={}", address.port())).arg(format!("--password={PASSWORD}"));
     command.args(["--execute", statements, DATABASE]);
     command
+}
+
+/// A connection of the client library.
+pub async fn connect(address: SocketAddr) -> Conn {
+    let options = OptsBuilder::default()
+        .ip_or_hostname(address.ip().to_string())
+        .tcp_port(address.port())
+        .user(Some(USER))
+        .pass(Some(PASSWORD))
+        .db_name(Some(DATABASE))
+        .max_allowed_packet(Some(128 << 20))
+        // It would ask the server for its socket and go around the gateways.
+        .prefer_socket(false);
+    Conn::new(options).await.expect("a connection")
 }
 
 /// `sysbench oltp_read_write` over 16 tables of 1000 rows, drawn evenly: transactions rarely meet, so

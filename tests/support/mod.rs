@@ -2,15 +2,22 @@
 //! it says. Everything a test starts ends with the test.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod authority;
+pub mod peer;
+pub mod socket;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
+use twinlock::clock;
 use twinlock::dev_certs::{self, KeyKind, Request};
 
 /// How long a test waits for what must happen. Generous: it is only ever reached by a failure.
@@ -42,7 +49,7 @@ impl Certs {
             key: KeyKind::EcdsaP256,
             days: 2,
         };
-        dev_certs::mint(&request, SystemTime::now()).expect("certificates");
+        dev_certs::mint(&request, clock::wall()).expect("certificates");
     }
 
     pub fn ingress(&self) -> PathBuf {
@@ -56,12 +63,26 @@ impl Certs {
 
 /// The real program, running.
 pub struct Program {
-    child: Child,
-    /// The lines of standard output, as JSON.
-    lines: Receiver<Value>,
+    child: Running,
+    lines: Receiver<String>,
     stderr: Arc<Mutex<String>>,
+    /// Streams that nobody reads and nobody closes.
+    _held: [JoinHandle<Option<OwnedFd>>; 2],
+    /// Its ready line.
+    pub ready: String,
     /// Where it listens, from its ready line.
     pub address: SocketAddr,
+}
+
+/// What becomes of a standard stream of the program, once it is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// It is read to its end.
+    Reads,
+    /// It is open, and never read again.
+    Sleeps,
+    /// It is closed.
+    Leaves,
 }
 
 /// The program's binary.
@@ -70,34 +91,28 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_twinlock");
 impl Program {
     /// Starts `twinlock ARGUMENTS --log-format json` and waits until it is ready.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments)
-            .args(["--log-format", "json"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let mut command = command(arguments);
+        command.args(["--log-format", "json"]);
+        Self::launch(command, Reader::Reads, Reader::Reads)
+    }
+
+    /// Starts a command that is or becomes the program, and waits until it is ready.
+    pub fn launch(mut command: Command, output: Reader, errors: Reader) -> Self {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = Running(child.expect("the program starts"));
         let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().expect("stdout"));
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-                if sender.send(value).is_err() {
-                    return;
-                }
-            }
-        });
+        let stdout = child.0.stdout.take().expect("stdout");
+        let hear = move |line: String| drop(sender.send(line));
+        let first_line_then = hear_lines(stdout, 1, output, hear);
         let stderr = Arc::new(Mutex::new(String::new()));
-        let (heard, mut said) = (stderr.clone(), BufReader::new(child.stderr.take().expect("stderr")));
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            while said.read_line(&mut line).is_ok_and(|read| read > 0) {
-                heard.lock().expect("stderr").push_str(&line);
-                line.clear();
-            }
-        });
-        let mut program = Self { child, lines, stderr, address: ([127, 0, 0, 1], 0).into() };
-        let ready = program.next_event("ready");
-        program.address = ready["listen"].as_str().expect("listen").parse().expect("an address");
+        let heard = stderr.clone();
+        let hear = move |line: String| heard.lock().expect("stderr").push_str(&line);
+        let said = child.0.stderr.take().expect("stderr");
+        let held = [first_line_then, hear_lines(said, 0, errors, hear)];
+        let nowhere = ([127, 0, 0, 1], 0).into();
+        let mut program = Self { child, lines, stderr, _held: held, ready: String::new(), address: nowhere };
+        program.ready = program.next_line("ready line");
+        program.address = listen_address(&program.ready).expect("an address in the ready line");
         program
     }
 
@@ -119,19 +134,25 @@ impl Program {
         Self::start(&arguments)
     }
 
+    /// The next line of standard output.
+    pub fn next_line(&self, what: &str) -> String {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("no {what} within {PATIENCE:?}; stderr: {}", self.stderr())
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                panic!("ended without {what}; stderr: {}", self.stderr())
+            }
+        }
+    }
+
     /// The next line of standard output that is this event.
     pub fn next_event(&self, event: &str) -> Value {
-        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if line["event"] == event => return line,
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("no {event} within {PATIENCE:?}; stderr: {}", self.stderr())
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    panic!("ended without {event}; stderr: {}", self.stderr())
-                }
+            let line = json(&self.next_line(event));
+            if line["event"] == event {
+                return line;
             }
         }
     }
@@ -141,9 +162,26 @@ impl Program {
         self.next_event("close")
     }
 
+    /// The next record of a connection, if it has been written already.
+    pub fn record_if_any(&self) -> Option<Value> {
+        self.lines.try_recv().ok().map(|line| json(&line))
+    }
+
+    /// Asks for the end, waits for it and returns every record that was not taken before.
+    pub fn stop_and_take_records(&mut self) -> Vec<Value> {
+        self.stop();
+        let rest: Vec<_> = self.lines.iter().map(|line| json(&line)).collect();
+        rest.into_iter().filter(|line| line["event"] == "close").collect()
+    }
+
     /// What it has said on standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().expect("stderr").clone()
+    }
+
+    /// How often a text is on standard error so far.
+    pub fn said(&self, text: &str) -> usize {
+        self.stderr().matches(text).count()
     }
 
     /// Waits until standard error contains a text.
@@ -152,7 +190,7 @@ impl Program {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Sends a signal by name: `TERM`, `HUP`, `INT`, `STOP`, `CONT`, `KILL`.
@@ -163,12 +201,7 @@ impl Program {
 
     /// Waits for the end.
     pub fn wait(&mut self) -> ExitStatus {
-        let mut ended = None;
-        wait_until("the end of the program", || {
-            ended = self.child.try_wait().expect("wait");
-            ended.is_some()
-        });
-        ended.expect("ended")
+        self.child.wait()
     }
 
     /// Asks for the end and waits for it.
@@ -179,11 +212,71 @@ impl Program {
 }
 
 impl Drop for Program {
+    #[allow(clippy::print_stderr, reason = "a test that fails shows what the program had to say")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.stderr();
+            let last = said.char_indices().rev().nth(2000).map_or(0, |(index, _)| index);
+            eprintln!("standard error of {}: {}", self.address, &said[last..]);
+        }
+    }
+}
+
+/// A process that ends with the test, however the test ends.
+struct Running(Child);
+
+impl Running {
+    fn wait(&mut self) -> ExitStatus {
+        let mut ended = None;
+        wait_until("the end of the program", || {
+            ended = self.0.try_wait().expect("wait");
+            ended.is_some()
+        });
+        ended.expect("ended")
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
+}
+
+/// Passes on the lines of a stream: all of them, or only the first so many, after which the stream is
+/// closed or, kept in the thread's result, left unread.
+fn hear_lines(
+    stream: impl Read + Into<OwnedFd> + Send + 'static,
+    first: usize,
+    reader: Reader,
+    hear: impl Fn(String) + Send + 'static,
+) -> JoinHandle<Option<OwnedFd>> {
+    std::thread::spawn(move || {
+        let mut stream = BufReader::new(stream);
+        let mut taken = 0;
+        while reader == Reader::Reads || taken < first {
+            let mut line = String::new();
+            if !stream.read_line(&mut line).is_ok_and(|read| read > 0) {
+                return None;
+            }
+            hear(line);
+            taken += 1;
+        }
+        (reader == Reader::Sleeps).then(|| stream.into_inner().into())
+    })
+}
+
+fn json(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))
+}
+
+/// The address in a ready line of either format.
+fn listen_address(ready: &str) -> Option<SocketAddr> {
+    if ready.starts_with('{') {
+        return json(ready)["listen"].as_str()?.parse().ok();
+    }
+    ready.split("listening on ").nth(1)?.split([',', ' ']).next()?.parse().ok()
 }
 
 /// The program with these arguments and none of the caller's environment for it.
@@ -198,24 +291,27 @@ pub fn command(arguments: &[&str]) -> Command {
 
 /// Runs the program to its end: exit code, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (i32, String, String) {
-    let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
-    let mut status = None;
-    wait_until("the end of the program", || {
-        status = child.try_wait().expect("wait");
-        status.is_some()
-    });
+    finish(command(arguments))
+}
+
+/// Runs a command to its end, which must not print more than a pipe holds: exit code, standard output,
+/// standard error.
+pub fn finish(mut command: Command) -> (i32, String, String) {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = Running(child.expect("starts"));
+    let status = child.wait();
     let (mut out, mut err) = (String::new(), String::new());
-    child.stdout.take().expect("stdout").read_to_string(&mut out).expect("UTF-8");
-    child.stderr.take().expect("stderr").read_to_string(&mut err).expect("UTF-8");
-    (status.and_then(|status| status.code()).unwrap_or(-1), out, err)
+    child.0.stdout.take().expect("stdout").read_to_string(&mut out).expect("UTF-8");
+    child.0.stderr.take().expect("stderr").read_to_string(&mut err).expect("UTF-8");
+    (status.code().unwrap_or(-1), out, err)
 }
 
 /// Asks until the answer is yes.
 #[allow(clippy::disallowed_methods, reason = "the pause between two questions, not a wait for the answer")]
 pub fn wait_until(what: &str, mut answer: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = clock::now() + PATIENCE;
     while !answer() {
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        assert!(clock::now() < deadline, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -225,6 +321,7 @@ pub fn path(path: &Path) -> &str {
 }
 
 /// Whether what a test needs and a fresh machine may lack is there. In CI its absence is an error.
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub fn has(programs: &[&str]) -> bool {
     let missing: Vec<_> = programs.iter().filter(|program| !on_path(program)).collect();
     if missing.is_empty() {

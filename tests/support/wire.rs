@@ -33,12 +33,12 @@ impl Recorder {
     }
 
     /// Everything that clients have sent.
-    pub fn from_client(&self) -> Vec<u8> {
+    pub fn client_bytes(&self) -> Vec<u8> {
         self.from_client.lock().expect("bytes").clone()
     }
 
     /// Everything that servers have sent.
-    pub fn from_server(&self) -> Vec<u8> {
+    pub fn server_bytes(&self) -> Vec<u8> {
         self.from_server.lock().expect("bytes").clone()
     }
 }

@@ -1,0 +1,9 @@
+//! Bad input: one clear line for each mistake, exit code 2, and nothing of how the program is made.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod credentials;
+mod flags;
+mod help;
+mod refusal;

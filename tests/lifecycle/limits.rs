@@ -1,0 +1,124 @@
+//! Counts and times that a gateway keeps to.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::peer;
+use crate::support::socket::{Backend, Ending, attempt, connect, echo, ending, expect};
+use crate::support::{self, Certs, HOST, Program, Reader, path, wait_until};
+
+#[test]
+fn a_connection_over_the_limit_is_reset_and_a_place_that_is_given_back_is_used_again() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let ingress = Program::ingress(&certs, backend.address, &["--max-connections", "2"]);
+    let client = || {
+        let mut client = peer::connect(ingress.address, peer::good_client_config(&certs));
+        echo(&mut client, "let in");
+        client
+    };
+    let mut open = [client(), client()];
+    assert_eq!(attempt(ingress.address, b""), Ending::Reset);
+    let record = ingress.record();
+    assert_eq!([&record["outcome"], &record["closed_by"]], ["connection_limit", "gateway"], "{record}");
+    assert_eq!(record["id"], 3, "{record}");
+    peer::half_close(&mut open[0]);
+    assert_eq!(ending(&mut open[0]), Ending::Clean);
+    assert_eq!(ingress.record()["outcome"], "completed");
+    let mut next = client();
+    echo(&mut open[1], "still served");
+    echo(&mut next, "served too");
+}
+
+#[test]
+fn a_silent_connection_is_reset_after_the_idle_timeout_and_one_that_moves_bytes_is_not() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let ingress = Program::ingress(&certs, backend.address, &["--idle-timeout", "300ms"]);
+    let config = peer::good_client_config(&certs);
+    let [mut silent, mut busy] = [(); 2].map(|()| peer::connect(ingress.address, config.clone()));
+    let over = Arc::new(AtomicBool::new(false));
+    let seen = over.clone();
+    let moving = std::thread::spawn(move || {
+        while !seen.load(Ordering::Relaxed) {
+            echo(&mut busy, "moving");
+        }
+        busy
+    });
+    echo(&mut silent, "once");
+    assert_eq!(ending(&mut silent), Ending::Reset);
+    let record = ingress.record();
+    assert_eq!([&record["outcome"], &record["closed_by"]], ["idle_timeout", "gateway"], "{record}");
+    assert!(record["duration_ms"].as_u64().is_some_and(|millis| millis >= 300), "{record}");
+    over.store(true, Ordering::Relaxed);
+    echo(&mut moving.join().expect("it moved all the time"), "still served");
+}
+
+#[test]
+fn one_direction_that_moves_keeps_a_connection_from_being_idle() {
+    let (certs, backend) = (Certs::mint(), Backend::start());
+    let more = ["--idle-timeout", "300ms"];
+    let ingress = Program::ingress(&certs, backend.address, &more);
+    let egress = Program::egress(&certs, ingress.address, &more);
+    let mut silent = connect(egress.address);
+    let _silent_server = backend.accept();
+    let mut client = connect(egress.address);
+    let mut server = backend.accept();
+    let over = Arc::new(AtomicBool::new(false));
+    let seen = over.clone();
+    let moving = std::thread::spawn(move || {
+        while !seen.load(Ordering::Relaxed) {
+            // Only ever from the server to the client.
+            std::io::Write::write_all(&mut server, b"row").expect("written");
+            expect(&mut client, "row");
+        }
+    });
+    assert_eq!(ending(&mut silent), Ending::Reset);
+    over.store(true, Ordering::Relaxed);
+    moving.join().expect("it moved all the time");
+}
+
+/// The names of the threads of a process that are workers.
+fn names_of_workers(program: &Program) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", program.pid())).expect("its threads");
+    let name = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.expect("a thread").path().join("comm")).unwrap_or_default()
+    };
+    tasks.map(name).filter(|name| name.starts_with("worker-")).collect()
+}
+
+#[test]
+fn as_many_workers_run_as_were_asked_for_and_all_of_them_serve() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    for workers in [1, 4] {
+        let ingress = Program::ingress(&certs, backend.address, &["--workers", &workers.to_string()]);
+        // A thread takes its name when it first runs.
+        wait_until("the workers", || names_of_workers(&ingress).len() >= workers);
+        assert_eq!(names_of_workers(&ingress).len(), workers);
+        let config = peer::good_client_config(&certs);
+        let mut clients: Vec<_> = (0..8).map(|_| peer::connect(ingress.address, config.clone())).collect();
+        clients.iter_mut().for_each(|client| echo(client, "served"));
+    }
+}
+
+#[test]
+fn a_gateway_out_of_descriptors_neither_ends_nor_spins_and_serves_again() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let (server, credentials) = (backend.address.to_string(), certs.ingress());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\"", support::BINARY, "ingress"]);
+    limited.args(["--listen", "127.0.0.1:0", "--backend", &server, "--host", HOST]);
+    limited.args(["--credentials", path(&credentials), "--workers", "1", "--log-format", "json"]);
+    let mut ingress = Program::launch(limited, Reader::Reads, Reader::Reads);
+    let strangers: Vec<_> = (0..60).map(|_| connect(ingress.address)).collect();
+    let tried = || ingress.said("cannot accept");
+    wait_until("several attempts to accept", || tried() >= 6);
+    drop(strangers);
+    // A place is free again with the first that is gone.
+    let mut client = peer::connect(ingress.address, peer::good_client_config(&certs));
+    echo(&mut client, "served again");
+    assert!(tried() < 40, "{} attempts: it spins", tried());
+    drop(client);
+    let records = ingress.stop_and_take_records();
+    let strangers = records.iter().filter(|record| record["outcome"] == "no_hello").count();
+    assert_eq!(strangers, 60, "each is recorded once it could be accepted");
+}

@@ -1,0 +1,118 @@
+//! What it says, in both formats, and that nobody has to listen.
+
+use std::net::{SocketAddr, TcpListener};
+
+use crate::support::peer;
+use crate::support::socket::{Backend, Ending, attempt, connect, echo};
+use crate::support::{self, Certs, HOST, Program, Reader, path};
+
+/// An address where nobody listens.
+fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address")
+}
+
+#[test]
+fn the_ready_line_names_the_port_that_the_kernel_chose() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let ingress = Program::ingress(&certs, backend.address, &[]);
+    assert_ne!(ingress.address.port(), 0);
+    let ready: serde_json::Value = serde_json::from_str(&ingress.ready).expect("JSON");
+    assert_eq!([&ready["event"], &ready["role"]], ["ready", "ingress"], "{ready}");
+    assert_eq!(ready["hosts"], serde_json::json!([HOST]), "{ready}");
+    assert_eq!(ready["upstream"], backend.address.to_string(), "{ready}");
+    echo(&mut peer::connect(ingress.address, peer::good_client_config(&certs)), "there");
+}
+
+fn ingress_arguments(backend: &str, credentials: &str) -> Vec<String> {
+    let arguments = ["ingress", "--listen", "127.0.0.1:0", "--backend", backend, "--host", HOST];
+    arguments.into_iter().chain(["--credentials", credentials]).map(str::to_owned).collect()
+}
+
+#[test]
+fn text_is_the_format_unless_told_otherwise() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let arguments = ingress_arguments(&backend.address.to_string(), path(&certs.ingress()));
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let ingress = Program::launch(support::command(&arguments), Reader::Reads, Reader::Reads);
+    let expected = format!(
+        "twinlock ingress ready: listening on {} for {HOST}, backend {}\n",
+        ingress.address, backend.address
+    );
+    assert_eq!(ingress.ready, expected);
+    let mut client = peer::connect(ingress.address, peer::good_client_config(&certs));
+    echo(&mut client, "there");
+    peer::half_close(&mut client);
+    let record = ingress.next_line("record");
+    for part in [" ingress id=1 ", " received=5 sent=5 ", " outcome=completed closed_by=downstream\n"] {
+        assert!(record.contains(part), "expected {part:?} in {record}");
+    }
+}
+
+/// An egress whose upstream is not there, so that every connection is a record and a warning.
+fn egress(certs: &Certs, output: Reader, errors: Reader) -> Program {
+    let (upstream, credentials) = (nobody().to_string(), certs.egress());
+    let arguments = ["egress", "--listen", "127.0.0.1:0", "--upstream", &upstream, "--sni", HOST];
+    let more = ["--credentials", path(&credentials), "--log-format", "json"];
+    Program::launch(support::command(&[&arguments[..], &more].concat()), output, errors)
+}
+
+/// More records, and more warnings, than a pipe holds (64 KiB).
+const MANY: usize = 600;
+
+fn connect_many(egress: &Program) {
+    for _ in 0..MANY {
+        assert_eq!(attempt(egress.address, b""), Ending::Reset);
+    }
+}
+
+#[test]
+fn a_standard_output_that_nobody_reads_holds_nothing_up() {
+    let certs = Certs::mint();
+    let mut egress = egress(&certs, Reader::Sleeps, Reader::Reads);
+    connect_many(&egress);
+    // Nor does it keep the process from its end.
+    assert_eq!(egress.stop().code(), Some(0));
+}
+
+#[test]
+fn a_standard_output_whose_reader_is_gone_ends_nothing_and_is_told_once() {
+    let certs = Certs::mint();
+    let mut egress = egress(&certs, Reader::Leaves, Reader::Reads);
+    connect_many(&egress);
+    egress.wait_for_stderr("access log cannot be written");
+    assert_eq!(egress.stop().code(), Some(0));
+    assert_eq!(egress.said("access log cannot be written"), 1);
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nothing_up() {
+    let certs = Certs::mint();
+    let mut egress = egress(&certs, Reader::Reads, Reader::Sleeps);
+    connect_many(&egress);
+    assert_eq!(egress.stop_and_take_records().len(), MANY);
+}
+
+#[test]
+fn a_standard_error_whose_reader_is_gone_ends_nothing_and_costs_no_record() {
+    let certs = Certs::mint();
+    let mut egress = egress(&certs, Reader::Reads, Reader::Leaves);
+    connect_many(&egress);
+    let records = egress.stop_and_take_records();
+    assert_eq!(records.len(), MANY);
+    assert!(records.iter().all(|record| record["outcome"] == "unreachable"), "{:?}", records[0]);
+}
+
+#[test]
+fn what_a_stranger_does_is_never_a_warning() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let mut ingress = Program::ingress(&certs, backend.address, &[]);
+    for _ in 0..3 {
+        let mut stranger = connect(ingress.address);
+        std::io::Write::write_all(&mut stranger, b"GET / HTTP/1.1\r\n\r\n").expect("written");
+        drop(stranger);
+        assert_eq!(ingress.record()["closed_by"], "downstream");
+    }
+    ingress.stop();
+    assert_eq!([ingress.said("WARN"), ingress.said("ERROR")], [0, 0], "{}", ingress.stderr());
+}

@@ -1,0 +1,9 @@
+//! Credentials that change while the gateway runs: published whole or not at all, and no connection is lost.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod directory;
+mod leaves;
+mod mount;
+mod trust;

@@ -1,0 +1,156 @@
+//! A certificate authority of the test's own: whatever certificate a scenario needs, good or bad.
+
+use std::path::Path;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use time::{Duration, OffsetDateTime};
+use twinlock::clock;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::Certs;
+
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub certificate: CertificateDer<'static>,
+    pub pem: String,
+}
+
+impl Authority {
+    /// A new one, which nobody trusts yet.
+    pub fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "another root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let root = params.self_signed(&key).expect("a root");
+        Self { certificate: root.der().clone(), pem: root.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    /// The root of these credentials.
+    pub fn of(certs: &Certs) -> Self {
+        let read = |name: &str| std::fs::read_to_string(certs.dir.path().join(name)).expect("a file");
+        let (pem, key) = (read("ca.crt"), KeyPair::from_pem(&read("ca.key")).expect("a key"));
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        let (_, root) = X509Certificate::from_der(&certificate).expect("a certificate");
+        let name = root.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name.expect("a common name"));
+        Self { issuer: Issuer::new(params, key), certificate, pem }
+    }
+
+    pub fn issue(&self, leaf: &Leaf) -> Identity {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = leaf.0.signed_by(&key, &self.issuer).expect("a certificate");
+        Identity::new(&certificate, &key)
+    }
+
+    /// Makes a directory a credential of this root.
+    pub fn install(&self, identity: &Identity, directory: &Path) {
+        std::fs::create_dir_all(directory).expect("a directory");
+        write(directory, "ca.crt", &self.pem);
+        identity.install(directory);
+    }
+}
+
+/// What a certificate is to say.
+pub struct Leaf(CertificateParams);
+
+impl Leaf {
+    /// For a client with these names, DNS or URI.
+    pub fn client(names: &[&str]) -> Self {
+        Self::new(names, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// For a server with these names.
+    pub fn server(names: &[&str]) -> Self {
+        Self::new(names, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    fn new(names: &[&str], usage: ExtendedKeyUsagePurpose) -> Self {
+        let mut params = CertificateParams::default();
+        let name = |name: &&str| {
+            let text = (*name).try_into().expect("ASCII");
+            if name.contains("://") { SanType::URI(text) } else { SanType::DnsName(text) }
+        };
+        params.subject_alt_names = names.iter().map(name).collect();
+        params.extended_key_usages = vec![usage];
+        params.is_ca = IsCa::ExplicitNoCa;
+        Self(params).valid(-1, 1)
+    }
+
+    /// With this common name, which must count for nothing.
+    pub fn called(mut self, name: &str) -> Self {
+        self.0.distinguished_name.push(DnType::CommonName, name);
+        self
+    }
+
+    /// Valid between these days from now.
+    pub fn valid(mut self, from: i64, until: i64) -> Self {
+        let now = OffsetDateTime::from(clock::wall());
+        (self.0.not_before, self.0.not_after) = (now + Duration::days(from), now + Duration::days(until));
+        self
+    }
+
+    pub fn expired(self) -> Self {
+        self.valid(-3, -2)
+    }
+
+    /// Signed by nobody but itself.
+    pub fn self_signed(&self) -> Identity {
+        let key = KeyPair::generate().expect("a key");
+        Identity::new(&self.0.self_signed(&key).expect("a certificate"), &key)
+    }
+}
+
+/// A certificate and its key.
+pub struct Identity {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+    certificate_pem: String,
+    key_pem: String,
+}
+
+impl Identity {
+    fn new(certificate: &rcgen::Certificate, key: &KeyPair) -> Self {
+        Self::parse(certificate.pem(), key.serialize_pem())
+    }
+
+    /// What a credential directory holds.
+    pub fn of(directory: &Path) -> Self {
+        let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect("a file");
+        Self::parse(read("tls.crt"), read("tls.key"))
+    }
+
+    fn parse(certificate_pem: String, key_pem: String) -> Self {
+        let chain = CertificateDer::pem_slice_iter(certificate_pem.as_bytes());
+        Self {
+            chain: chain.collect::<Result<_, _>>().expect("certificates"),
+            key: PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).expect("a key"),
+            certificate_pem,
+            key_pem,
+        }
+    }
+
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.chain[0]
+    }
+
+    /// Puts the key and the certificate where they belong in a credential directory.
+    pub fn install(&self, directory: &Path) {
+        write(directory, "tls.key", &self.key_pem);
+        write(directory, "tls.crt", &self.certificate_pem);
+    }
+}
+
+/// Writes a file so that a reader sees all of the old one or all of the new one.
+fn write(directory: &Path, name: &str, text: &str) {
+    let temporary = directory.join(format!(".{name}.new"));
+    std::fs::write(&temporary, text).expect("written");
+    std::fs::rename(&temporary, directory.join(name)).expect("renamed");
+}
