@@ -12,6 +12,7 @@ use crate::cli::{Cli, Command, DevCertsFlags};
 use crate::config::{Configuration, flags};
 use crate::gateway::{Ended, Gateway, Signal, StartError};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::lines::Lines;
 use crate::telemetry::logging;
 use crate::{clock, dev_certs};
 
@@ -47,17 +48,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn gateway(configuration: Configuration) -> Result<u8, String> {
     let format = configuration.plan.log_format;
-    logging::start(format);
     let gateway = Gateway::prepare(configuration).map_err(|error| error.to_string())?;
     let system = |error: std::io::Error| StartError::System(error).to_string();
-    let (log, writer) = AccessLog::start(format, std::io::stdout()).map_err(system)?;
+    let (events, event_writer) = Lines::start("operational log", std::io::stderr()).map_err(system)?;
+    logging::start(format, events.clone());
+    let (records, record_writer) = Lines::start("access log", std::io::stdout()).map_err(system)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     let ended = runtime.block_on(async {
         let signals = listen_to_signals().map_err(system)?;
-        gateway.run(log.clone(), signals).await.map_err(|error| error.to_string())
+        let log = AccessLog::new(format, records.clone());
+        gateway.run(log, signals).await.map_err(|error| error.to_string())
     });
-    if log.close() && writer.join().is_err() {
-        return Err("the access-log writer panicked".into());
+    // Records first: what is lost of them is told in the other log.
+    for (lines, writer) in [(records, record_writer), (events, event_writer)] {
+        if lines.close() && writer.join().is_err() {
+            return Err("a log's writer panicked".into());
+        }
     }
     let Ended { cut } = ended?;
     Ok(if cut == 0 { OK } else { CUT })

@@ -17,7 +17,8 @@ pub struct Live {
     from_downstream: AtomicU64,
     from_upstream: AtomicU64,
     relaying: AtomicBool,
-    half_ended: AtomicBool,
+    blind: AtomicBool,
+    look: AtomicBool,
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
@@ -72,10 +73,16 @@ impl Live {
         self.relaying.store(true, Ordering::Relaxed);
     }
 
-    /// One direction has ended. The socket it came in on has nothing more to read, so its reset raises
-    /// no event that a reader would hear of; from now on the connection looks for itself at each tick.
-    pub fn half_ended(&self) {
-        self.half_ended.store(true, Ordering::Relaxed);
+    /// Says whether there is a socket that the connection does not read from at the moment, because its
+    /// peer has ended or the other side takes nothing: nobody would hear of its reset. Such a connection
+    /// is told at each tick to look for itself.
+    pub fn blind(&self, blind: bool) {
+        self.blind.store(blind, Ordering::Relaxed);
+    }
+
+    /// Whether the connection has been told to look for itself.
+    pub fn told_to_look(&self) -> bool {
+        self.look.load(Ordering::Relaxed) && self.look.swap(false, Ordering::Relaxed)
     }
 
     /// The order to end, if there is one.
@@ -137,9 +144,10 @@ impl Table {
 }
 
 impl Table {
-    /// Wakes the connections that have to look for themselves.
-    pub fn wake_half_ended(&self) {
-        for live in self.lock().values().filter(|live| live.half_ended.load(Ordering::Relaxed)) {
+    /// Tells the connections that would not hear of a reset to look for themselves.
+    pub fn wake_blind(&self) {
+        for live in self.lock().values().filter(|live| live.blind.load(Ordering::Relaxed)) {
+            live.look.store(true, Ordering::Relaxed);
             if let Some(waker) = &*live.waker.lock().unwrap_or_else(PoisonError::into_inner) {
                 waker.wake_by_ref();
             }

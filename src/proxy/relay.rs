@@ -39,7 +39,9 @@ pub fn relay(
         if let Some(order) = live.ordered() {
             return Poll::Ready(order.outcome());
         }
-        if let Some(side) = relay.reset_behind_its_end() {
+        if live.told_to_look()
+            && let Some(side) = relay.broken_unheard()
+        {
             return Poll::Ready(Outcome::Reset(side));
         }
         scratch::with(|scratch| relay.turn(scratch, live, cx))
@@ -60,9 +62,12 @@ struct Relay {
 }
 
 /// What stopped a direction's turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Stopped {
-    /// Nothing to read, or nowhere to write; the waker is registered.
+    /// Nothing to read; the waker is registered.
     Waiting,
+    /// Nowhere to write; the waker is registered, and nobody reads.
+    Blocked,
     /// Its share of the turn is used up.
     Yielded,
     /// It has ended, and the receiver knows.
@@ -70,35 +75,27 @@ enum Stopped {
 }
 
 impl Relay {
-    /// A side that ended its direction and was reset after that.
-    fn reset_behind_its_end(&self) -> Option<Side> {
-        let gone = |ended: bool, leg: &Leg| ended && leg.is_broken();
-        if gone(self.outward_ended, &self.downstream) {
-            Some(Side::Downstream)
-        } else if gone(self.inward_ended, &self.upstream) {
-            Some(Side::Upstream)
-        } else {
-            None
-        }
+    /// A side whose socket has failed without a reader to hear of it.
+    fn broken_unheard(&self) -> Option<Side> {
+        let legs = [(Side::Downstream, &self.downstream), (Side::Upstream, &self.upstream)];
+        legs.into_iter().find(|(_, leg)| leg.is_broken()).map(|(side, _)| side)
     }
 
     fn turn(&mut self, scratch: &mut Scratch, live: &Live, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let outward = self.pump(Side::Downstream, scratch, live, cx);
-        let inward = match outward {
-            Ok(_) => self.pump(Side::Upstream, scratch, live, cx),
-            Err(_) => Ok(Stopped::Waiting),
+        use Stopped::{Blocked, Finished, Yielded};
+        let stopped = self
+            .pump(Side::Downstream, scratch, live, cx)
+            .and_then(|outward| self.pump(Side::Upstream, scratch, live, cx).map(|inward| [outward, inward]));
+        let stopped = match stopped {
+            Ok([Finished, Finished]) => return Poll::Ready(self.finished()),
+            Ok(stopped) => stopped,
+            Err(outcome) => return Poll::Ready(outcome),
         };
-        match (outward, inward) {
-            (Err(outcome), _) | (_, Err(outcome)) => Poll::Ready(outcome),
-            (Ok(Stopped::Finished), Ok(Stopped::Finished)) => Poll::Ready(self.finished()),
-            (Ok(Stopped::Yielded), Ok(_)) | (Ok(_), Ok(Stopped::Yielded)) => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            (Ok(Stopped::Waiting | Stopped::Finished), Ok(Stopped::Waiting | Stopped::Finished)) => {
-                Poll::Pending
-            }
+        if stopped.contains(&Yielded) {
+            cx.waker().wake_by_ref();
         }
+        live.blind(stopped.contains(&Blocked) || stopped.contains(&Finished));
+        Poll::Pending
     }
 
     /// Moves what one side has sent to the other.
@@ -113,7 +110,7 @@ impl Relay {
         for _ in 0..READS_PER_TURN {
             let (ended, from, to) = self.split(side);
             match to.poll_flush(cx) {
-                Poll::Pending => return Ok(Stopped::Waiting),
+                Poll::Pending => return Ok(Stopped::Blocked),
                 Poll::Ready(Err(broken)) => return Err(self.broken(other, broken, cx)),
                 Poll::Ready(Ok(())) if to.has_ended() => return Ok(Stopped::Finished),
                 Poll::Ready(Ok(())) => {}
@@ -135,7 +132,7 @@ impl Relay {
                 Received::Nothing => continue,
                 Received::End | Received::Truncated => {
                     let truncated = matches!(received, Received::Truncated);
-                    self.ended(side, truncated, live)?;
+                    self.ended(side, truncated)?;
                     continue;
                 }
             };
@@ -155,7 +152,7 @@ impl Relay {
         }
     }
 
-    fn ended(&mut self, side: Side, truncated: bool, live: &Live) -> Result<(), Outcome> {
+    fn ended(&mut self, side: Side, truncated: bool) -> Result<(), Outcome> {
         if truncated && self.on_truncation == OnTruncation::Reset {
             return Err(Outcome::Truncated(side));
         }
@@ -164,7 +161,7 @@ impl Relay {
         }
         self.first.get_or_insert(side);
         *self.split(side).0 = true;
-        live.half_ended();
+
         Ok(())
     }
 

@@ -166,7 +166,7 @@ async fn tick(table: Arc<Table>, idle_timeout: Option<Duration>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        table.wake_half_ended();
+        table.wake_blind();
         if let Some(idle) = &mut idle {
             idle.tick(&table, clock::now());
         }

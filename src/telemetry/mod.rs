@@ -3,4 +3,5 @@
 
 pub mod access_log;
 pub mod entry;
+pub mod lines;
 pub mod logging;

@@ -2,7 +2,7 @@
 //!
 //! Both verifiers check the chain the same way, against the anchors of one credential generation; they
 //! differ in the usage they ask for and in the names they accept. A certificate that was presented,
-//! good or bad, is left in [`presented`] for the handshake that is running, so that a refusal can be
+//! good or bad, is left in a slot for the handshake that is running, so that a refusal can be
 //! recorded with the name of the refused. No check is skipped for a resumed session: nothing is resumed.
 
 use std::cell::RefCell;

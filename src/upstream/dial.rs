@@ -2,7 +2,7 @@
 //!
 //! A dial consumes a `Permit`: without authorization there is nothing to call this with. All addresses
 //! are tried; the next one is started when the one before has failed or has kept us waiting for
-//! [`STAGGER`] (RFC 8305 section 5), and the first to answer wins.
+//! a quarter of a second (RFC 8305 section 5), and the first to answer wins.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

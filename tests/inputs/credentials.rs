@@ -163,9 +163,9 @@ fn an_egress_with_public_roots_needs_no_ca_file() {
 }
 
 /// The ingress starts with a certificate of its own that is not valid now, and says so once.
-fn check_own_validity(leaf: Leaf, warning: &str) {
+fn check_own_validity(leaf: &Leaf, warning: &str) {
     let certs = Certs::mint();
-    Authority::of(&certs).issue(&leaf).install(&certs.ingress());
+    Authority::of(&certs).issue(leaf).install(&certs.ingress());
     let ingress = Program::ingress(&certs, ([127, 0, 0, 1], 1).into(), &[]);
     ingress.wait_for_stderr(warning);
     let directory: PathBuf = certs.ingress();
@@ -175,10 +175,10 @@ fn check_own_validity(leaf: Leaf, warning: &str) {
 
 #[test]
 fn an_own_certificate_that_expired_is_a_warning() {
-    check_own_validity(Leaf::server(&[HOST]).expired(), "own certificate expired");
+    check_own_validity(&Leaf::server(&[HOST]).expired(), "own certificate expired");
 }
 
 #[test]
 fn an_own_certificate_that_is_not_valid_yet_is_a_warning() {
-    check_own_validity(Leaf::server(&[HOST]).valid(1, 2), "own certificate becomes valid only in");
+    check_own_validity(&Leaf::server(&[HOST]).valid(1, 2), "own certificate becomes valid only in");
 }

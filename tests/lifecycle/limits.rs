@@ -96,7 +96,9 @@ fn as_many_workers_run_as_were_asked_for_and_all_of_them_serve() {
         assert_eq!(names_of_workers(&ingress).len(), workers);
         let config = peer::good_client_config(&certs);
         let mut clients: Vec<_> = (0..8).map(|_| peer::connect(ingress.address, config.clone())).collect();
-        clients.iter_mut().for_each(|client| echo(client, "served"));
+        for client in &mut clients {
+            echo(client, "served");
+        }
     }
 }
 

@@ -235,3 +235,38 @@ fn a_session_is_never_resumed_so_that_no_check_is_skipped() {
         }
     }
 }
+
+#[test]
+fn a_client_is_let_in_through_an_intermediate_that_it_brings_along_and_not_without() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let root = Authority::new();
+    let intermediate = root.intermediate();
+    let (server, client) =
+        (intermediate.issue(&Leaf::server(&[HOST])), intermediate.issue(&Leaf::client(&[CLIENT])));
+    root.install(&server, &certs.ingress());
+    let ingress = Program::ingress(&certs, backend.address, &[]);
+    let config =
+        |identity: &Identity| peer::client_config(&root.certificate, Some(identity), rustls::ALL_VERSIONS);
+    // It trusts the root alone, so the ingress shows its own intermediate too.
+    echo(&mut peer::connect(ingress.address, config(&client)), "through the intermediate");
+    assert_eq!(ingress.record()["downstream"]["peer"]["identity"], CLIENT);
+
+    let mut bare = client;
+    bare.chain.truncate(1);
+    assert_eq!(alert(&mut peer::connect(ingress.address, config(&bare))), AlertDescription::UnknownCA);
+    assert_eq!(ingress.record()["outcome"], "unknown_ca");
+}
+
+#[test]
+fn a_client_that_refuses_our_certificate_is_recorded_with_the_alert_that_it_sent() {
+    let mut scene = Scene::new();
+    let identity = Identity::of(&scene.certs.egress());
+    let stranger = Authority::new();
+    let config = peer::client_config(&stranger.certificate, Some(&identity), rustls::ALL_VERSIONS);
+    let mut client = scene.connect(config);
+    std::io::Write::write_all(&mut client, b"x").expect_err("a refusal");
+    drop(client);
+    let refused = Refused { outcome: "alert_received", detail: "unknown_ca", identity: None };
+    scene.assert_refused(&refused);
+    scene.assert_nothing_else_recorded();
+}

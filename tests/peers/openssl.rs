@@ -48,7 +48,7 @@ impl Openssl {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(line) => heard.push(line),
-                Err(_) => panic!("no {text:?} from openssl: {heard:?}"),
+                Err(error) => panic!("no {text:?} from openssl: {error}: {heard:?}"),
             }
         }
     }

@@ -2,10 +2,11 @@
 //! client sees, which is always a reset and never an empty answer.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use rustls::{AlertDescription, Error};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::authority::{Authority, Identity, Leaf};
 use crate::support::peer::{self, Server};
@@ -22,7 +23,7 @@ fn reset_client(egress: &mut Program, outcome: &str) -> Value {
     let record = records.remove(0);
     assert!(records.is_empty(), "{record} {records:?}");
     assert_eq!([&record["outcome"], &record["closed_by"]], [outcome, "upstream"], "{record}");
-    assert_eq!([&record["sni"], &record["role"]], [HOST, "egress"], "{record}");
+    assert_eq!(record["role"], "egress", "{record}");
     record
 }
 
@@ -41,6 +42,7 @@ fn check(certs: &Certs, server: &Identity, more: &[&str], expected: &Refused<'_>
     assert_eq!(server.failure(), Error::AlertReceived(expected.alert));
     let detail = record["detail"].as_str().unwrap_or_default();
     assert!(detail.contains(expected.detail), "expected {:?} in {record}", expected.detail);
+    assert_eq!(record["sni"], HOST, "{record}");
     assert_eq!(record["upstream"]["address"], server.address.to_string(), "{record}");
     assert_eq!([&record["bytes_received"], &record["bytes_sent"]], [0, 0], "{record}");
     // The operator chose the upstream, so the operational log hears of it, once.
@@ -113,6 +115,41 @@ fn a_server_with_one_of_the_listed_names_is_accepted_by_dns_name_or_uri() {
     }
 }
 
+/// An egress that is told nothing but an address, and so must find that in the certificate.
+fn egress_by_address(certs: &Certs, upstream: SocketAddr) -> Program {
+    let (upstream, credentials) = (upstream.to_string(), certs.egress());
+    let arguments = ["egress", "--listen", "127.0.0.1:0", "--upstream", &upstream];
+    Program::start(&[&arguments[..], &["--credentials", crate::support::path(&credentials)]].concat())
+}
+
+#[test]
+fn a_server_that_is_known_by_its_address_is_verified_by_it_and_sent_no_sni() {
+    let certs = Certs::mint();
+    let root = Authority::of(&certs);
+    let identity = root.issue(&Leaf::server(&["127.0.0.1"]));
+    let server = Server::start(peer::server_config(&identity, Some(&root)));
+    let egress = egress_by_address(&certs, server.address);
+    let mut client = socket::connect(egress.address);
+    let mut accepted = server.accept();
+    assert_eq!(accepted.conn.server_name(), None);
+    accepted.write_all(b"greeting").expect("written");
+    socket::expect(&mut client, "greeting");
+
+    let other = root.issue(&Leaf::server(&["127.0.0.2", HOST]));
+    let server = Server::start(peer::server_config(&other, Some(&root)));
+    let record = reset_client(&mut egress_by_address(&certs, server.address), "wrong_name");
+    assert!(record["detail"].as_str().is_some_and(|text| text.contains("127.0.0.1")), "{record}");
+}
+
+#[test]
+fn with_public_roots_a_server_of_a_private_root_is_refused() {
+    let certs = Certs::mint();
+    let server = Identity::of(&certs.ingress());
+    let expected =
+        Refused { outcome: "unknown_ca", detail: "found another issuer", alert: AlertDescription::UnknownCA };
+    check(&certs, &server, &["--ca", "public"], &expected);
+}
+
 #[test]
 fn a_server_that_asks_for_no_client_certificate_is_served() {
     let certs = Certs::mint();
@@ -158,12 +195,23 @@ fn an_upstream_that_refuses_connections_resets_the_client_and_is_recorded_as_unr
     let address = listener.local_addr().expect("its address");
     drop(listener);
     let mut egress = Program::egress(&certs, address, &[]);
-    assert_eq!(socket::attempt(egress.address, SECRET), Ending::Reset);
-    let record = egress.record();
-    assert_eq!([&record["outcome"], &record["closed_by"]], ["unreachable", "upstream"], "{record}");
+    let record = reset_client(&mut egress, "unreachable");
     assert!(record["detail"].as_str().is_some_and(|text| text.contains(&address.to_string())), "{record}");
     assert_eq!(record["upstream"]["name"], address.to_string(), "{record}");
-    assert!(egress.stop_and_take_records().is_empty());
+}
+
+#[test]
+fn an_upstream_that_does_not_answer_is_given_up_after_the_connect_timeout() {
+    let certs = Certs::mint();
+    // With a backlog of nothing and one connection in it, the kernel drops whatever asks next.
+    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    deaf.listen(0).expect("listening");
+    let address = deaf.local_addr().expect("its address").as_socket().expect("IPv4");
+    let _first = socket::connect(address);
+    let mut egress = Program::egress(&certs, address, &["--connect-timeout", "300ms"]);
+    let record = reset_client(&mut egress, "connect_timeout");
+    assert_eq!(record["upstream"]["name"], address.to_string(), "{record}");
 }
 
 #[test]
@@ -172,10 +220,8 @@ fn an_upstream_name_that_does_not_resolve_resets_the_client_and_is_recorded_as_u
     let credentials = certs.egress();
     let credentials = crate::support::path(&credentials);
     let arguments = ["egress", "--listen", "127.0.0.1:0", "--upstream", "absent.invalid"];
-    let egress = Program::start(&[&arguments[..], &["--credentials", credentials]].concat());
-    assert_eq!(socket::attempt(egress.address, SECRET), Ending::Reset);
-    let record = egress.record();
-    assert_eq!([&record["outcome"], &record["closed_by"]], ["unresolved", "upstream"], "{record}");
+    let mut egress = Program::start(&[&arguments[..], &["--credentials", credentials]].concat());
+    let record = reset_client(&mut egress, "unresolved");
     assert!(record["detail"].as_str().is_some_and(|text| text.contains("absent.invalid")), "{record}");
     assert_eq!(record["upstream"]["name"], "absent.invalid:13306", "{record}");
 }

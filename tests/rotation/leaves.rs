@@ -15,14 +15,18 @@ fn fifty_connections_live_on_while_new_leaves_are_taken_on_both_sides() {
     let ingress = Program::ingress(&certs, backend.address, &NO_POLL);
     let egress = Program::egress(&certs, ingress.address, &NO_POLL);
     let mut open: Vec<_> = (0..50).map(|_| connect(egress.address)).collect();
-    open.iter_mut().for_each(|client| echo(client, "old leaves"));
+    for client in &mut open {
+        echo(client, "old leaves");
+    }
     // File by file, as a person would: what is half done is refused, then whole.
     certs.mint_again();
     let new = Identity::of(&certs.ingress());
     wait_until_shown(&ingress, &peer::good_client_config(&certs), &new);
     egress.wait_for_stderr("credential loaded");
     echo(&mut connect(egress.address), "new leaves");
-    open.iter_mut().for_each(|client| echo(client, "still the old ones"));
+    for client in &mut open {
+        echo(client, "still the old ones");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use socket2::SockRef;
 
 use crate::link::Link;
 use crate::support::socket::{Backend, Ending, connect, echo, ending, expect, noise, read_to_end};
-use crate::support::{Certs, HOST, PATIENCE, Program, path};
+use crate::support::{self, Certs, HOST, PATIENCE, Program, path};
 
 const MIB: usize = 1 << 20;
 
@@ -176,4 +176,16 @@ fn one_gateway_listens_on_several_addresses() {
         echo(&mut connect(address), "here too");
     }
     echo(&mut connect(egress.address), "and here");
+}
+
+#[test]
+fn rsa_credentials_made_by_the_program_itself_work_on_both_sides() {
+    let (directory, backend) = (tempfile::tempdir().expect("a directory"), Backend::echo());
+    let (code, _, err) =
+        support::run(&["dev-certs", "--rsa", "--out", path(directory.path()), "--host", HOST]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let certs = Certs { dir: directory };
+    let ingress = Program::ingress(&certs, backend.address, &[]);
+    let egress = Program::egress(&certs, ingress.address, &[]);
+    echo(&mut connect(egress.address), "by RSA");
 }

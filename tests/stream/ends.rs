@@ -234,7 +234,8 @@ fn a_gateway_that_is_killed_in_mid_transfer_is_never_a_clean_end() {
     let (client, mut server) = link.connect();
     let mut sending = client.try_clone().expect("cloned");
     // It stops when the connection breaks.
-    let writer = std::thread::spawn(move || while sending.write_all(&[7; 64 << 10]).is_ok() {});
+    let chunk = noise(7, 64 << 10);
+    let writer = std::thread::spawn(move || while sending.write_all(&chunk).is_ok() {});
     let mut first = vec![0; 1 << 20];
     std::io::Read::read_exact(&mut server, &mut first).expect("a mebibyte");
     link.egress.signal("KILL");

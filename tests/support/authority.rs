@@ -18,18 +18,33 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub certificate: CertificateDer<'static>,
     pub pem: String,
+    /// What a leaf must bring along: nothing, if this is the root.
+    chain_pem: String,
 }
 
 impl Authority {
     /// A new one, which nobody trusts yet.
     pub fn new() -> Self {
-        let key = KeyPair::generate().expect("a key");
+        let (params, key) = (Self::params("another root"), KeyPair::generate().expect("a key"));
+        let root = params.self_signed(&key).expect("a root");
+        let (certificate, pem) = (root.der().clone(), root.pem());
+        Self { issuer: Issuer::new(params, key), certificate, pem, chain_pem: String::new() }
+    }
+
+    /// One that this one vouches for.
+    pub fn intermediate(&self) -> Self {
+        let (params, key) = (Self::params("an intermediate"), KeyPair::generate().expect("a key"));
+        let signed = params.signed_by(&key, &self.issuer).expect("an intermediate");
+        let (certificate, pem) = (signed.der().clone(), signed.pem());
+        Self { issuer: Issuer::new(params, key), certificate, chain_pem: pem.clone(), pem }
+    }
+
+    fn params(name: &str) -> CertificateParams {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "another root");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let root = params.self_signed(&key).expect("a root");
-        Self { certificate: root.der().clone(), pem: root.pem(), issuer: Issuer::new(params, key) }
+        params
     }
 
     /// The root of these credentials.
@@ -41,13 +56,13 @@ impl Authority {
         let name = root.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name.expect("a common name"));
-        Self { issuer: Issuer::new(params, key), certificate, pem }
+        Self { issuer: Issuer::new(params, key), certificate, pem, chain_pem: String::new() }
     }
 
     pub fn issue(&self, leaf: &Leaf) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let certificate = leaf.0.signed_by(&key, &self.issuer).expect("a certificate");
-        Identity::new(&certificate, &key)
+        Identity::parse(certificate.pem() + &self.chain_pem, key.serialize_pem())
     }
 
     /// Makes a directory a credential of this root.
@@ -62,7 +77,7 @@ impl Authority {
 pub struct Leaf(CertificateParams);
 
 impl Leaf {
-    /// For a client with these names, DNS or URI.
+    /// For a client with these names: DNS, URI or address.
     pub fn client(names: &[&str]) -> Self {
         Self::new(names, ExtendedKeyUsagePurpose::ClientAuth)
     }
@@ -76,7 +91,11 @@ impl Leaf {
         let mut params = CertificateParams::default();
         let name = |name: &&str| {
             let text = (*name).try_into().expect("ASCII");
-            if name.contains("://") { SanType::URI(text) } else { SanType::DnsName(text) }
+            match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) if name.contains("://") => SanType::URI(text),
+                Err(_) => SanType::DnsName(text),
+            }
         };
         params.subject_alt_names = names.iter().map(name).collect();
         params.extended_key_usages = vec![usage];
@@ -104,11 +123,11 @@ impl Leaf {
     /// Signed by nobody but itself.
     pub fn self_signed(&self) -> Identity {
         let key = KeyPair::generate().expect("a key");
-        Identity::new(&self.0.self_signed(&key).expect("a certificate"), &key)
+        Identity::parse(self.0.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
     }
 }
 
-/// A certificate and its key.
+/// A certificate, what it brings along of its chain, and its key.
 pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
@@ -117,10 +136,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn new(certificate: &rcgen::Certificate, key: &KeyPair) -> Self {
-        Self::parse(certificate.pem(), key.serialize_pem())
-    }
-
     /// What a credential directory holds.
     pub fn of(directory: &Path) -> Self {
         let read = |name: &str| std::fs::read_to_string(directory.join(name)).expect("a file");

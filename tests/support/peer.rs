@@ -127,8 +127,10 @@ impl Server {
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let (sender, config) = (sender.clone(), config.clone());
-                // A test that has ended is not interested any more.
-                std::thread::spawn(move || sender.send(shake_hands(socket.expect(ACCEPTING), config)));
+                std::thread::spawn(move || {
+                    // A test that has ended is not interested any more.
+                    let _ = sender.send(shake_hands(socket.expect(ACCEPTING), config));
+                });
             }
         });
         Self { address, accepted }

@@ -124,7 +124,7 @@ impl Backend {
         Self::serve("127.0.0.1:0", Some(send_back))
     }
 
-    fn serve(address: &str, service: Option<fn(TcpStream)>) -> Self {
+    fn serve(address: &str, service: Option<fn(&TcpStream)>) -> Self {
         let listener = TcpListener::bind(address).expect("a port");
         let address = listener.local_addr().expect("its address");
         let (sender, accepted) = channel();
@@ -136,7 +136,7 @@ impl Backend {
                 dialled.fetch_add(1, Ordering::Relaxed);
                 be_patient(&stream);
                 if let Some(service) = service {
-                    std::thread::spawn(move || service(stream));
+                    std::thread::spawn(move || service(&stream));
                 } else if sender.send(stream).is_err() {
                     return;
                 }
@@ -156,8 +156,8 @@ impl Backend {
     }
 }
 
-fn send_back(stream: TcpStream) {
-    let (mut from, mut to) = (&stream, &stream);
+fn send_back(stream: &TcpStream) {
+    let (mut from, mut to) = (stream, stream);
     // However the client ends: this is over.
     let _ = io::copy(&mut from, &mut to);
     let _ = stream.shutdown(Shutdown::Write);
