@@ -67,7 +67,7 @@ pub enum ReadError {
     Io(PathBuf, io::Error),
     /// Something that is not a regular file: a FIFO would never end, a device may do anything.
     NotAFile(PathBuf),
-    /// More than [`FILE_BYTES_MAX`].
+    /// More than a Kubernetes secret can hold, 1 MiB.
     TooLarge(PathBuf),
 }
 
