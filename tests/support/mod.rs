@@ -66,8 +66,8 @@ pub struct Program {
     child: Running,
     lines: Receiver<String>,
     stderr: Arc<Mutex<String>>,
-    /// Streams that nobody reads and nobody closes.
-    _held: [JoinHandle<Option<OwnedFd>>; 2],
+    /// Who reads the streams, and in the end what nobody reads and nobody closes.
+    streams: [JoinHandle<Option<OwnedFd>>; 2],
     /// Its ready line.
     pub ready: String,
     /// Where it listens, from its ready line.
@@ -108,9 +108,9 @@ impl Program {
         let heard = stderr.clone();
         let hear = move |line: String| heard.lock().expect("stderr").push_str(&line);
         let said = child.0.stderr.take().expect("stderr");
-        let held = [first_line_then, hear_lines(said, 0, errors, hear)];
+        let streams = [first_line_then, hear_lines(said, 0, errors, hear)];
         let nowhere = ([127, 0, 0, 1], 0).into();
-        let mut program = Self { child, lines, stderr, _held: held, ready: String::new(), address: nowhere };
+        let mut program = Self { child, lines, stderr, streams, ready: String::new(), address: nowhere };
         program.ready = program.next_line("ready line");
         program.address = listen_address(&program.ready).expect("an address in the ready line");
         program
@@ -199,9 +199,11 @@ impl Program {
         assert!(sent.is_ok_and(|status| status.success()), "kill -s {name}");
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and for all that it said until then.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait()
+        let status = self.child.wait();
+        wait_until("the end of its streams", || self.streams.iter().all(JoinHandle::is_finished));
+        status
     }
 
     /// Asks for the end and waits for it.
