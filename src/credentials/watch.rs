@@ -38,9 +38,10 @@ impl Nudge {
         self.send(Wake::Now);
     }
 
-    /// End the watch.
+    /// End the watch. Waits for room behind the events of a directory that never rests: this one order
+    /// must not be lost. An error means that the watch has ended already.
     pub fn stop(&self) {
-        self.send(Wake::Stop);
+        let _ = self.0.send(Wake::Stop);
     }
 
     fn send(&self, wake: Wake) {
@@ -132,5 +133,22 @@ fn watch_directories(watcher: &mut RecommendedWatcher, store: &Store) {
                 tracing::debug!(path = %path.display(), "not watched, found by polling only: {error}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_to_stop_is_not_lost_behind_the_events_of_a_directory_that_never_rests() {
+        let (sender, wakes) = sync_channel(1);
+        let nudge = Nudge(sender);
+        nudge.send(Wake::Event);
+        nudge.send(Wake::Event);
+        let stopping = std::thread::spawn(move || nudge.stop());
+        let heard: Vec<Wake> = wakes.iter().collect();
+        assert_eq!(heard, [Wake::Event, Wake::Stop]);
+        stopping.join().unwrap();
     }
 }
