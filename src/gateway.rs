@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +26,9 @@ use crate::telemetry::entry::timestamp;
 use crate::tls::accept::Terminations;
 use crate::tls::originate::Originations;
 use crate::upstream::resolve::Resolver;
+
+/// One socket to each side.
+const DESCRIPTORS_OF_CONNECTION: u64 = 2;
 
 /// What the process is told while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +90,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Loads the credentials and binds the listeners.
+    /// Raises the limit of descriptors, loads the credentials and binds the listeners.
     pub fn prepare(configuration: Configuration) -> Result<Self, StartError> {
         let store = Store::new(configuration.credentials);
         let mut warnings = configuration.warnings;
+        warnings.extend(raise_descriptor_limit(configuration.plan.limits.connections_max));
         for slot in store.slots() {
             match slot.refresh(clock::wall()) {
                 Change::Unchanged => {}
@@ -174,6 +179,21 @@ async fn drain(workers: &Workers, plan: &Plan, signals: &mut mpsc::Receiver<Sign
         let _ = timeout(std::time::Duration::from_secs(2), workers.all_ended()).await;
     }
     cut
+}
+
+/// Takes as many descriptors as the system allows; says so if that is too few for the connections.
+fn raise_descriptor_limit(connections_max: usize) -> Option<String> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // What was not granted is not there: the comparison below is with what is.
+    let _ = setrlimit(Resource::Nofile, raised);
+    let found = getrlimit(Resource::Nofile).current?;
+    let needed = DESCRIPTORS_OF_CONNECTION * connections_max as u64;
+    (found < needed).then(|| {
+        format!(
+            "expected {needed} file descriptors for {connections_max} connections, found a limit of {found}"
+        )
+    })
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

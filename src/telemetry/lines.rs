@@ -76,11 +76,11 @@ impl Lines {
         let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
         let waited = self.0.changed.wait_timeout_while(queue, FLUSH_TIMEOUT, busy);
         let (queue, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        if queue.dropped > 0 {
-            tracing::warn!(
-                dropped = queue.dropped,
-                "access-log lines were dropped: the reader did not keep up"
-            );
+        let dropped = queue.dropped;
+        // The warning may be for this very queue.
+        drop(queue);
+        if dropped > 0 {
+            tracing::warn!(dropped, "lines of the {} were dropped: its reader did not keep up", self.0.what);
         }
         !timeout.timed_out()
     }

@@ -107,12 +107,8 @@ fn as_many_workers_run_as_were_asked_for_and_all_of_them_serve() {
 #[test]
 fn a_gateway_out_of_descriptors_neither_ends_nor_spins_and_serves_again() {
     let (certs, backend) = (Certs::mint(), Backend::echo());
-    let (server, credentials) = (backend.address.to_string(), certs.ingress());
-    let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -n 40; exec \"$0\" \"$@\"", support::BINARY, "ingress"]);
-    limited.args(["--listen", "127.0.0.1:0", "--backend", &server, "--host", HOST]);
-    limited.args(["--credentials", path(&credentials), "--workers", "1", "--log-format", "json"]);
-    let mut ingress = Program::launch(limited, Reader::Reads, Reader::Reads);
+    let mut ingress = with_descriptors("ulimit -n 40", &certs, &backend);
+    assert_eq!(ingress.said("found a limit of 40"), 1, "{}", ingress.stderr());
     let strangers: Vec<_> = (0..60).map(|_| connect(ingress.address)).collect();
     let tried = || ingress.said("cannot accept");
     wait_until("several attempts to accept", || tried() >= 6);
@@ -125,4 +121,26 @@ fn a_gateway_out_of_descriptors_neither_ends_nor_spins_and_serves_again() {
     let records = ingress.stop_and_take_records();
     let strangers = records.iter().filter(|record| record["outcome"] == "no_hello").count();
     assert_eq!(strangers, 60, "each is recorded once it could be accepted");
+}
+
+#[test]
+fn a_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let ingress = with_descriptors("ulimit -S -n 40", &certs, &backend);
+    let config = peer::good_client_config(&certs);
+    let mut clients: Vec<_> = (0..60).map(|_| peer::connect(ingress.address, config.clone())).collect();
+    for client in &mut clients {
+        echo(client, "served");
+    }
+    assert_eq!(ingress.said("cannot accept"), 0, "{}", ingress.stderr());
+}
+
+/// An ingress that a shell has started with another limit of descriptors.
+fn with_descriptors(limit: &str, certs: &Certs, backend: &Backend) -> Program {
+    let (server, credentials) = (backend.address.to_string(), certs.ingress());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), support::BINARY, "ingress"]);
+    limited.args(["--listen", "127.0.0.1:0", "--backend", &server, "--host", HOST]);
+    limited.args(["--credentials", path(&credentials), "--workers", "1", "--log-format", "json"]);
+    Program::launch(limited, Reader::Reads, Reader::Reads)
 }

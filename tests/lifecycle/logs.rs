@@ -1,6 +1,7 @@
 //! What it says, in both formats, and that nobody has to listen.
 
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 
 use crate::support::peer;
 use crate::support::socket::{Backend, Ending, attempt, connect, echo};
@@ -51,17 +52,21 @@ fn text_is_the_format_unless_told_otherwise() {
 
 /// An egress whose upstream is not there, so that every connection is a record and a warning.
 fn egress(certs: &Certs, output: Reader, errors: Reader) -> Program {
-    let (upstream, credentials) = (nobody().to_string(), certs.egress());
-    let arguments = ["egress", "--listen", "127.0.0.1:0", "--upstream", &upstream, "--sni", HOST];
+    Program::launch(egress_to(&nobody().to_string(), certs), output, errors)
+}
+
+fn egress_to(upstream: &str, certs: &Certs) -> Command {
+    let credentials = certs.egress();
+    let arguments = ["egress", "--listen", "127.0.0.1:0", "--upstream", upstream, "--sni", HOST];
     let more = ["--credentials", path(&credentials), "--log-format", "json"];
-    Program::launch(support::command(&[&arguments[..], &more].concat()), output, errors)
+    support::command(&[&arguments[..], &more].concat())
 }
 
 /// More records, and more warnings, than a pipe holds (64 KiB).
 const MANY: usize = 600;
 
-fn connect_many(egress: &Program) {
-    for _ in 0..MANY {
+fn connect_many(egress: &Program, times: usize) {
+    for _ in 0..times {
         assert_eq!(attempt(egress.address, b""), Ending::Reset);
     }
 }
@@ -70,7 +75,7 @@ fn connect_many(egress: &Program) {
 fn a_standard_output_that_nobody_reads_holds_nothing_up() {
     let certs = Certs::mint();
     let mut egress = egress(&certs, Reader::Sleeps, Reader::Reads);
-    connect_many(&egress);
+    connect_many(&egress, MANY);
     // Nor does it keep the process from its end.
     assert_eq!(egress.stop().code(), Some(0));
 }
@@ -79,7 +84,7 @@ fn a_standard_output_that_nobody_reads_holds_nothing_up() {
 fn a_standard_output_whose_reader_is_gone_ends_nothing_and_is_told_once() {
     let certs = Certs::mint();
     let mut egress = egress(&certs, Reader::Leaves, Reader::Reads);
-    connect_many(&egress);
+    connect_many(&egress, MANY);
     egress.wait_for_stderr("access log cannot be written");
     assert_eq!(egress.stop().code(), Some(0));
     assert_eq!(egress.said("access log cannot be written"), 1);
@@ -89,7 +94,7 @@ fn a_standard_output_whose_reader_is_gone_ends_nothing_and_is_told_once() {
 fn a_standard_error_that_nobody_reads_holds_nothing_up() {
     let certs = Certs::mint();
     let mut egress = egress(&certs, Reader::Reads, Reader::Sleeps);
-    connect_many(&egress);
+    connect_many(&egress, MANY);
     assert_eq!(egress.stop_and_take_records().len(), MANY);
 }
 
@@ -97,10 +102,25 @@ fn a_standard_error_that_nobody_reads_holds_nothing_up() {
 fn a_standard_error_whose_reader_is_gone_ends_nothing_and_costs_no_record() {
     let certs = Certs::mint();
     let mut egress = egress(&certs, Reader::Reads, Reader::Leaves);
-    connect_many(&egress);
+    connect_many(&egress, MANY);
     let records = egress.stop_and_take_records();
     assert_eq!(records.len(), MANY);
     assert!(records.iter().all(|record| record["outcome"] == "unreachable"), "{:?}", records[0]);
+}
+
+#[test]
+fn more_warnings_than_are_kept_are_dropped_and_do_not_keep_it_from_its_end() {
+    /// Times two lines of 700 bytes and more: above the 4 MiB that wait for a reader.
+    const FLOOD: usize = 3_300;
+    let certs = Certs::mint();
+    // A name as long as names may be, to be told of in each line.
+    let name = format!("{}invalid", format!("{}.", "x".repeat(60)).repeat(4));
+    let mut command = egress_to(&name[name.len() - 240..], &certs);
+    command.env("TWINLOCK_LOG", "debug");
+    let mut egress = Program::launch(command, Reader::Reads, Reader::Sleeps);
+    connect_many(&egress, FLOOD);
+    assert_eq!(egress.stop_and_take_records().len(), FLOOD);
+    assert_eq!(egress.wait().code(), Some(0));
 }
 
 #[test]
