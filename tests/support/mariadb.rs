@@ -53,6 +53,8 @@ impl MariaDb {
         let mut install = program("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg("--skip-name-resolve").arg(option("--datadir=", &directory.path().join("data")));
+        // A server that starts clears its temporary directory, also of what another is using there.
+        install.env("TMPDIR", directory.path());
         as_root_if_root(&mut install);
         finish(&mut install).succeeded();
         let server = (0..PORTS_TRIED).find_map(|_| listen(directory.path()));
@@ -101,6 +103,7 @@ fn listen(directory: &Path) -> Option<(Running, SocketAddr)> {
     server.arg(option("--datadir=", &directory.join("data")));
     server.arg(option("--pid-file=", &directory.join("pid")));
     server.arg(option("--log-error=", &directory.join("log")));
+    server.env("TMPDIR", directory);
     as_root_if_root(&mut server);
     let mut server = Running(server.spawn().expect("mariadbd starts"));
     let mut ended = false;
