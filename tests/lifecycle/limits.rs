@@ -108,7 +108,7 @@ fn as_many_workers_run_as_were_asked_for_and_all_of_them_serve() {
 fn a_gateway_out_of_descriptors_neither_ends_nor_spins_and_serves_again() {
     let (certs, backend) = (Certs::mint(), Backend::echo());
     let mut ingress = with_descriptors("ulimit -n 40", &certs, &backend);
-    assert_eq!(ingress.said("found a limit of 40"), 1, "{}", ingress.stderr());
+    ingress.wait_for_stderr("found a limit of 40");
     let strangers: Vec<_> = (0..60).map(|_| connect(ingress.address)).collect();
     let tried = || ingress.said("cannot accept");
     wait_until("several attempts to accept", || tried() >= 6);

@@ -1,6 +1,6 @@
 //! New leaves under the same root.
 
-use crate::mount::{Mount, shown, wait_until_shown};
+use crate::mount::{Mount, shown, wait_until_shown, wait_until_watched};
 use crate::support::authority::{Authority, Identity, Leaf};
 use crate::support::peer::{self, Server};
 use crate::support::socket::{Backend, connect, echo};
@@ -147,6 +147,7 @@ fn behind_links(more: &[&str]) -> (Certs, Authority, Program, Backend) {
     let server = backend.address.to_string();
     let arguments = ["ingress", "--listen", "127.0.0.1:0", "--backend", &server, "--host", HOST];
     let ingress = Program::start(&[&arguments[..], &["--credentials", path(&directory)], more].concat());
+    wait_until_watched(&ingress);
     (certs, root, ingress, backend)
 }
 

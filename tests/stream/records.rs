@@ -111,9 +111,12 @@ fn a_message_of_the_protocol_that_arrives_in_pieces_holds_nothing_up() {
     let first = 5 + usize::from(u16::from_be_bytes([tickets[3], tickets[4]]));
     assert!(tickets.len() > 2 * first, "a ticket in several records");
     server.sock.write_all(&tickets[..first]).expect("written");
-    // The other direction goes on while half a message waits for its rest.
-    client.write_all(b"meanwhile").expect("written");
-    expect(&mut server, "meanwhile");
+    // The other direction goes on while half a message waits for its rest; when the first of these has
+    // arrived, the half has been read.
+    for text in ["meanwhile", "and again"] {
+        client.write_all(text.as_bytes()).expect("written");
+        expect(&mut server, text);
+    }
     server.sock.write_all(&tickets[first..]).expect("written");
     server.write_all(b"and on").expect("written");
     expect(&mut client, "and on");

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use twinlock::clock;
 use twinlock::dev_certs::{self, KeyKind, Request};
@@ -193,10 +194,19 @@ impl Program {
         self.child.0.id()
     }
 
-    /// Sends a signal by name: `TERM`, `HUP`, `INT`, `STOP`, `CONT`, `KILL`.
+    /// Sends a signal by name. Not by the program `kill`, which a small system may not have.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill -s {name}");
+        let signal = match name {
+            "TERM" => Signal::TERM,
+            "HUP" => Signal::HUP,
+            "INT" => Signal::INT,
+            "STOP" => Signal::STOP,
+            "CONT" => Signal::CONT,
+            "KILL" => Signal::KILL,
+            other => panic!("no signal {other}"),
+        };
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(pid, signal).expect("sent");
     }
 
     /// Waits for the end, and for all that it said until then.
