@@ -17,6 +17,12 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
+    /// Every name, as people write it.
+    pub fn names(&self) -> Vec<String> {
+        let written = self.uris.iter().chain(&self.dns_names).cloned();
+        written.chain(self.addresses.iter().map(ToString::to_string)).collect()
+    }
+
     /// The SPIFFE ID, if the certificate carries one.
     pub fn spiffe(&self) -> Option<&str> {
         self.uris.iter().map(String::as_str).find(|uri| uri.starts_with("spiffe://"))

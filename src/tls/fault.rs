@@ -79,9 +79,6 @@ fn detail(error: &Error) -> String {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "expected a certificate issued by a CA of the bundle, found another issuer".into()
         }
-        Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
-            "expected a certificate with one of the accepted names, found another".into()
-        }
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "expected a TLS record, found other bytes".into()
         }

@@ -113,7 +113,7 @@ impl Flight {
             if let Some(presented) = verify::take_presented() {
                 *peer = Some(presented);
             }
-            let consumed = fed.map_err(Failure::Tls)?;
+            let consumed = fed.map_err(|fault| Failure::Tls(verify::with_names(fault)))?;
             self.inbox.drain(..consumed);
             write_all(stream, &self.outgoing).await?;
             self.outgoing.clear();

@@ -22,6 +22,10 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::PROVIDER;
 use crate::plan::identity::{PeerIdentity, SubjectAltName};
+use crate::plan::outcome::TlsFault;
+
+/// Names of a mismatch that are told; the rest are counted.
+const NAMES_TOLD_MAX: usize = 8;
 
 /// A certificate as its holder presented it: what it says, and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,11 +43,22 @@ thread_local! {
     /// middle of `feed`, with no way to hand anything back but a verdict, and drops a certificate it
     /// refused; the slot lives from one `feed` to the `take` after it, on one thread.
     static PRESENTED: RefCell<Option<Presented>> = const { RefCell::new(None) };
+    /// Which names were expected and which found, where that is what `feed` failed of: rustls' error has
+    /// no room for a list.
+    static MISMATCH: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Takes what the peer presented since the last call on this thread.
 pub(crate) fn take_presented() -> Option<Presented> {
     PRESENTED.take()
+}
+
+/// The fault of the `feed` that has just failed on this thread, with the names that did not match.
+pub(crate) fn with_names(fault: TlsFault) -> TlsFault {
+    match MISMATCH.take() {
+        Some(detail) => TlsFault { detail, ..fault },
+        None => fault,
+    }
 }
 
 /// The CAs whose signature counts, and the check that a chain ends in one of them.
@@ -101,6 +116,7 @@ impl ClientCertVerifier for ClientVerifier {
         if self.names.is_empty() || self.names.iter().any(|name| name.matches(&identity)) {
             Ok(ClientCertVerified::assertion())
         } else {
+            note_mismatch(&self.names, &identity);
             Err(CertificateError::ApplicationVerificationFailure.into())
         }
     }
@@ -162,9 +178,15 @@ impl ServerCertVerifier for ServerVerifier {
         let identity = note_presented(end_entity, &leaf)?;
         self.chain.verify(&leaf, intermediates, now, KeyUsage::server_auth())?;
         match &self.names {
-            ServerNames::Host(name) => leaf.verify_is_valid_for_subject_name(name).map_err(into_rustls)?,
+            ServerNames::Host(name) => leaf.verify_is_valid_for_subject_name(name).map_err(|error| {
+                note_mismatch(&[name.to_str()], &identity);
+                into_rustls(error)
+            })?,
             ServerNames::AnyOf(names) if names.iter().any(|name| name.matches(&identity)) => {}
-            ServerNames::AnyOf(_) => return Err(CertificateError::NotValidForName.into()),
+            ServerNames::AnyOf(names) => {
+                note_mismatch(names, &identity);
+                return Err(CertificateError::NotValidForName.into());
+            }
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -229,6 +251,24 @@ fn note_presented(der: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> Result<
     Ok(identity)
 }
 
+/// Leaves the names that did not match for whoever tells of the failure.
+fn note_mismatch(expected: &[impl fmt::Display], presented: &PeerIdentity) {
+    let (expected, found) = (list(expected, " or "), list(&presented.names(), " and "));
+    MISMATCH.set(Some(format!("expected a certificate for {expected}, found one for {found}")));
+}
+
+/// The first names of a list, which may be as long as a certificate can be.
+fn list(names: &[impl fmt::Display], word: &str) -> String {
+    let told = names.len().min(NAMES_TOLD_MAX);
+    let mut parts: Vec<_> = names[..told].iter().map(ToString::to_string).collect();
+    match names.len() - told {
+        0 if told == 0 => parts.push("no name".into()),
+        0 => {}
+        more => parts.push(format!("{more} more")),
+    }
+    parts.join(word)
+}
+
 /// webpki's verdict as rustls' error, which decides the alert that the peer is sent.
 #[allow(clippy::wildcard_enum_match_arm, reason = "webpki's errors are non-exhaustive")]
 fn into_rustls(error: webpki::Error) -> Error {
@@ -258,5 +298,23 @@ fn into_rustls(error: webpki::Error) -> Error {
             CertificateError::BadEncoding.into()
         }
         other => CertificateError::Other(rustls::OtherError(Arc::new(other))).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(names: usize, expected: &str) {
+        let names: Vec<_> = (0..names).map(|index| format!("n{index}")).collect();
+        assert_eq!(list(&names, " or "), expected);
+    }
+
+    #[test]
+    fn of_a_long_list_of_names_only_the_first_are_told() {
+        check(0, "no name");
+        check(2, "n0 or n1");
+        check(8, "n0 or n1 or n2 or n3 or n4 or n5 or n6 or n7");
+        check(10, "n0 or n1 or n2 or n3 or n4 or n5 or n6 or n7 or 2 more");
     }
 }

@@ -121,7 +121,7 @@ fn a_client_that_is_not_on_the_list_is_refused_with_access_denied() {
             AlertDescription::AccessDenied,
             &Refused {
                 outcome: "not_allowed",
-                detail: "expected a certificate with one of the accepted names",
+                detail: &format!("expected a certificate for {CLIENT}, found one for other.example"),
                 identity: Some("other.example"),
             },
         );

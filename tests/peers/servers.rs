@@ -63,7 +63,8 @@ fn a_server_of_another_ca_is_refused_with_unknown_ca_and_recorded_by_name() {
 fn a_server_with_another_name_is_refused_and_recorded_by_name() {
     let certs = Certs::mint();
     let server = Authority::of(&certs).issue(&Leaf::server(&["impostor.example"]).called(HOST));
-    let expected = Refused { outcome: "wrong_name", detail: HOST, alert: AlertDescription::BadCertificate };
+    let detail = &format!("expected a certificate for {HOST}, found one for impostor.example");
+    let expected = Refused { outcome: "wrong_name", detail, alert: AlertDescription::BadCertificate };
     let record = check(&certs, &server, &[], &expected);
     assert_eq!(record["upstream"]["peer"]["identity"], "impostor.example", "{record}");
 }
@@ -93,7 +94,9 @@ fn a_server_with_a_client_certificate_is_refused_with_unsupported_certificate() 
 fn a_server_without_any_of_the_listed_names_is_refused_even_if_it_has_that_of_the_sni() {
     let certs = Certs::mint();
     let server = Authority::of(&certs).issue(&Leaf::server(&[HOST]));
-    let expected = Refused { outcome: "wrong_name", detail: "", alert: AlertDescription::BadCertificate };
+    let detail =
+        &format!("expected a certificate for spiffe://td/ns/a/sa/b or other.example, found one for {HOST}");
+    let expected = Refused { outcome: "wrong_name", detail, alert: AlertDescription::BadCertificate };
     check(&certs, &server, &["--san", "spiffe://td/ns/a/sa/b,other.example"], &expected);
 }
 
