@@ -91,6 +91,9 @@ pub struct CommonFlags {
     /// Look at the credentials this often even if no change was noticed.
     #[arg(long, env = "TWINLOCK_CREDENTIALS_POLL", value_name = "TIME", default_value = "10s")]
     pub credentials_poll: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub tls: TlsFlags,
     /// What TLS that ends without close_notify does to the other side: reset or fin.
     #[arg(long, env = "TWINLOCK_ON_TRUNCATION", value_name = "HOW", default_value = "reset")]
     pub on_truncation: String,
@@ -115,6 +118,20 @@ pub struct CommonFlags {
     /// How connections (standard output) and the operational log (standard error) are written: text or json.
     #[arg(long, env = "TWINLOCK_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: String,
+}
+
+/// The flags that say which TLS is spoken.
+#[derive(Debug, Args)]
+pub struct TlsFlags {
+    /// The oldest version of TLS to speak, 1.2 or 1.3 [default: 1.2, or 1.3 with --kx require-pq].
+    #[arg(long, env = "TWINLOCK_TLS_MIN", value_name = "VERSION")]
+    pub tls_min: Option<String>,
+    /// How keys are agreed on: prefer-pq (X25519MLKEM768 if the peer knows it), require-pq, or classical.
+    #[arg(long, env = "TWINLOCK_KX", value_name = "POLICY", default_value = "prefer-pq")]
+    pub kx: String,
+    /// A cipher suite by its IANA or OpenSSL name, best first; repeatable [default: all of AES-GCM and ChaCha20].
+    #[arg(long, env = "TWINLOCK_CIPHER", value_name = "NAME", value_delimiter = ',')]
+    pub cipher: Vec<String>,
 }
 
 /// The flags of `twinlock dev-certs`.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::report::Report;
-use super::{Configuration, duration, name};
+use super::{Configuration, duration, name, policy};
 use crate::cli::{CommonFlags, EgressFlags, IngressFlags};
 use crate::credentials::bundle::Needs;
 use crate::credentials::store::Source;
 use crate::plan::authorize::Rules;
 use crate::plan::limits::{Limits, OnTruncation};
+use crate::plan::policy::TlsPolicy;
 use crate::plan::{
     Accept, Cluster, CredentialName, Entrance, Host, Listener, LogFormat, Originate, Plan, Role, Route,
     ServerIdentity, SniRoute, Trust,
@@ -52,6 +53,7 @@ pub fn egress(flags: &EgressFlags) -> Result<Configuration, Report> {
         } else {
             ServerIdentity::AnyOf(sans)
         },
+        tls: common.tls.clone(),
     };
     let route = Arc::new(Route {
         rules: Rules::default(),
@@ -79,7 +81,11 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
     let (Some((host, port)), Some(common), true) = (backend, common, report.is_empty()) else {
         return Err(report);
     };
-    let accept = Arc::new(Accept { credential: common.credential.name.clone(), client_names: names.clone() });
+    let accept = Arc::new(Accept {
+        credential: common.credential.name.clone(),
+        client_names: names.clone(),
+        tls: common.tls.clone(),
+    });
     let route = Arc::new(Route { rules: Rules { names }, cluster: Cluster { host, port, originate: None } });
     Ok(common.configuration(Role::Ingress, Vec::new(), || {
         Entrance::Tls(vec![SniRoute { hosts: hosts.clone(), accept: accept.clone(), route: route.clone() }])
@@ -90,6 +96,7 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
 struct Common {
     listen: Vec<std::net::SocketAddr>,
     credential: Source,
+    tls: TlsPolicy,
     limits: Limits,
     log_format: LogFormat,
 }
@@ -139,6 +146,7 @@ fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Comm
         Some(text) => count("--workers", text, report),
         None => Some(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
     };
+    let tls = policy::tls(&flags.tls, report);
     if listen.len() != flags.listen.len() {
         return None;
     }
@@ -149,6 +157,7 @@ fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Comm
             directory: flags.credentials.clone(),
             needs,
         },
+        tls: tls?,
         limits: Limits {
             handshake_timeout: handshake_timeout?,
             connect_timeout: connect_timeout?,

@@ -3,6 +3,7 @@
 pub mod duration;
 pub mod flags;
 pub mod name;
+pub mod policy;
 pub mod report;
 
 use crate::credentials::store::Source;

@@ -8,6 +8,7 @@ pub mod authorize;
 pub mod identity;
 pub mod limits;
 pub mod outcome;
+pub mod policy;
 pub mod route;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use authorize::Rules;
 use identity::SubjectAltName;
 use limits::Limits;
+use policy::TlsPolicy;
 use route::HostPattern;
 
 /// Everything a gateway process does: where it listens, where each connection goes, within which limits.
@@ -135,6 +137,8 @@ pub struct Accept {
     /// (Istio `Gateway.servers.tls.subjectAltNames`). Checked in the handshake, so that the
     /// client gets the alert `access_denied`.
     pub client_names: Vec<SubjectAltName>,
+    /// Versions, key exchange and ciphers.
+    pub tls: TlsPolicy,
 }
 
 /// The client side of a TLS hop: what is sent, and what the server must prove.
@@ -148,6 +152,8 @@ pub struct Originate {
     pub sni: Option<String>,
     /// What the server's certificate must say.
     pub server_name: ServerIdentity,
+    /// Versions, key exchange and ciphers.
+    pub tls: TlsPolicy,
 }
 
 /// What the certificate of a server must say it is.

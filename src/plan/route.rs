@@ -88,6 +88,7 @@ mod tests {
             accept: std::sync::Arc::new(crate::plan::Accept {
                 credential: crate::plan::CredentialName(credential.into()),
                 client_names: Vec::new(),
+                tls: crate::plan::policy::TlsPolicy::default(),
             }),
             route: std::sync::Arc::new(crate::plan::Route {
                 rules: crate::plan::authorize::Rules::default(),

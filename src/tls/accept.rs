@@ -14,7 +14,7 @@ use super::generation::PerGeneration;
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Session;
 use super::verify::{Chain, ClientVerifier};
-use super::{PROVIDER, fault};
+use super::{fault, policy};
 use crate::credentials::bundle::Credential;
 use crate::credentials::store::Store;
 use crate::plan::limits::HANDSHAKE_BYTES_MAX;
@@ -139,11 +139,13 @@ pub async fn refuse_name(stream: &TcpStream) {
 fn server_config(accept: &Accept, credential: &Credential) -> Result<ServerConfig, Failure> {
     let chain = Chain::new(credential.anchors.clone());
     let verifier = ClientVerifier::new(chain, accept.client_names.clone());
-    let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
-        .with_safe_default_protocol_versions()
+    let mut config = ServerConfig::builder_with_provider(policy::provider(&accept.tls))
+        .with_protocol_versions(&policy::versions(&accept.tls))
         .map_err(|error| Failure::NoCredential(error.to_string()))?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(OneKey(credential.certified_key.clone())));
+    // Ciphers that an operator lists are in the operator's order.
+    config.ignore_client_order = !accept.tls.ciphers.is_empty();
     // A resumed session repeats no check of the client, so there is none.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -9,6 +9,7 @@ pub mod fault;
 mod generation;
 pub mod handshake;
 pub mod originate;
+mod policy;
 pub mod session;
 pub mod verify;
 
@@ -17,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 /// The cryptography, passed explicitly everywhere: there is no process default that another crate
-/// could set. Its groups begin with X25519MLKEM768.
+/// could set. [`policy`] leaves of it what a plan allows.
 pub(crate) static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 

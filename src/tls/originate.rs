@@ -13,7 +13,7 @@ use super::generation::PerGeneration;
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Session;
 use super::verify::{Chain, ServerNames, ServerVerifier};
-use super::{PROVIDER, fault};
+use super::{fault, policy};
 use crate::credentials::store::Store;
 use crate::plan::{Host, Originate, Plan, ServerIdentity, Trust};
 
@@ -80,8 +80,8 @@ fn client(originate: &Originate, chain: Chain, certified_key: Arc<CertifiedKey>)
         ServerIdentity::Host(host) => ServerNames::Host(server_name(host).map_err(|error| unusable(&error))?),
         ServerIdentity::AnyOf(names) => ServerNames::AnyOf(names.clone()),
     };
-    let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
-        .with_safe_default_protocol_versions()
+    let mut config = ClientConfig::builder_with_provider(policy::provider(&originate.tls))
+        .with_protocol_versions(&policy::versions(&originate.tls))
         .map_err(|error| unusable(&error))?
         .dangerous() // rustls' word for any verifier but its own: ours checks chain and name, see `verify`
         .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(chain, names)))

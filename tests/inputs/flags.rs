@@ -203,3 +203,22 @@ fn development_certificates_for_a_bad_name_or_place_are_refused_and_leave_nothin
     let inside = directory.path().join("file/certs");
     assert_refused(&["dev-certs", "--out", path(&inside), "--host", "a"], &[path(&inside)]);
 }
+
+#[test]
+fn a_tls_policy_that_is_none_or_leaves_nothing_is_refused() {
+    for command in [&EGRESS[..], &INGRESS] {
+        check(command, "--tls-min", &["1.1", "TLSv1.2", ""], "expected 1.2 or 1.3");
+        check(command, "--kx", &["pq", "X25519", ""], "expected prefer-pq, require-pq or classical");
+        let all = "expected one of TLS_AES_256_GCM_SHA384, ";
+        assert_refused(&[command, &["--cipher", "AES256-SHA"]].concat(), &[all]);
+        assert_refused(
+            &[command, &["--kx", "require-pq", "--tls-min", "1.2"]].concat(),
+            &["--tls-min: expected 1.3, which --kx require-pq needs, found \"1.2\""],
+        );
+        let old = ["--cipher", "ECDHE-RSA-AES128-GCM-SHA256"];
+        for policy in [["--tls-min", "1.3"], ["--kx", "require-pq"]] {
+            let expected = "--cipher: expected a cipher suite of TLS 1.3, found \"ECDHE-RSA-AES128";
+            assert_refused(&[command, &old, &policy].concat(), &[expected]);
+        }
+    }
+}

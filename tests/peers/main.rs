@@ -7,5 +7,6 @@ mod support;
 mod clients;
 mod hellos;
 mod openssl;
+mod policy;
 mod scene;
 mod servers;
