@@ -27,6 +27,8 @@ use crate::tls::accept::Terminations;
 use crate::tls::originate::Originations;
 use crate::upstream::resolve::Resolver;
 
+/// Upstreams that a ready line names.
+const UPSTREAMS_TOLD_MAX: usize = 4;
 /// One socket to each side.
 const DESCRIPTORS_OF_CONNECTION: u64 = 2;
 
@@ -206,34 +208,48 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// The names that a listener answers to; none if it takes whatever comes.
+fn hosts(listener: &Listener) -> Vec<String> {
+    match &listener.entrance {
+        Entrance::Plaintext(_) | Entrance::Permissive(..) => Vec::new(),
+        Entrance::Tls(table) => {
+            table.rows().iter().flat_map(|row| &row.hosts).map(ToString::to_string).collect()
+        }
+    }
+}
+
+/// Where the connections of a listener go.
+fn upstreams(listener: &Listener) -> String {
+    let routes = listener.routes();
+    let targets = routes.iter().flat_map(|route| &route.targets);
+    let mut names: Vec<&str> = targets.map(|target| target.cluster.name.as_str()).collect();
+    names.dedup();
+    match names.len().saturating_sub(UPSTREAMS_TOLD_MAX) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..UPSTREAMS_TOLD_MAX].join(", ")),
+    }
+}
+
 /// The line that says that connections are accepted, and where.
 fn ready_line(plan: &Plan, listener: &Listener, socket: &TcpListener) -> String {
     let bound = socket.local_addr().unwrap_or(listener.address);
-    let (route, hosts) = match &listener.entrance {
-        Entrance::Plaintext(route) => (Some(route), Vec::new()),
-        Entrance::Tls(rows) => {
-            let hosts = rows.iter().flat_map(|row| &row.hosts).map(ToString::to_string).collect();
-            (rows.first().map(|row| &row.route), hosts)
-        }
-    };
-    let upstream = route.map(|route| format!("{}:{}", route.cluster.host, route.cluster.port));
-    let upstream = upstream.unwrap_or_default();
+    let (role, hosts, upstream) = (listener.role, hosts(listener), upstreams(listener));
     match plan.log_format {
         LogFormat::Json => {
             let time = timestamp(clock::wall());
             let line = serde_json::json!({
-                "time": time, "event": "ready", "role": plan.role.to_string(),
+                "time": time, "event": "ready", "role": role.to_string(),
                 "listen": bound.to_string(), "hosts": hosts, "upstream": upstream,
             });
             format!("{line}\n")
         }
         LogFormat::Text if hosts.is_empty() => {
-            format!("twinlock {} ready: listening on {bound}, upstream {upstream}\n", plan.role)
+            format!("twinlock {role} ready: listening on {bound}, upstream {upstream}\n")
         }
         LogFormat::Text => {
             format!(
                 "twinlock {} ready: listening on {bound} for {}, backend {upstream}\n",
-                plan.role,
+                role,
                 hosts.join(", ")
             )
         }

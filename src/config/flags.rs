@@ -10,9 +10,10 @@ use crate::credentials::store::Source;
 use crate::plan::authorize::Rules;
 use crate::plan::limits::{Limits, OnTruncation};
 use crate::plan::policy::TlsPolicy;
+use crate::plan::route::SniTable;
 use crate::plan::{
-    Accept, Cluster, CredentialName, Entrance, Host, Listener, LogFormat, Originate, Plan, Role, Route,
-    ServerIdentity, SniRoute, Trust,
+    Accept, Balance, ClientCertificate, Cluster, CredentialName, DestinationRoute, Endpoint, Entrance, Host,
+    Listener, LogFormat, Origin, Originate, Plan, Role, Route, ServerIdentity, SniRoute, Target, Trust,
 };
 
 /// The port that ingress gateways listen on, unless told otherwise.
@@ -42,7 +43,8 @@ pub fn egress(flags: &EgressFlags) -> Result<Configuration, Report> {
     };
     let identity = sni.unwrap_or_else(|| host.clone());
     let originate = Originate {
-        credential: common.credential.name.clone(),
+        credential: Some(common.credential.name.clone()),
+        shows_certificate: true,
         trust,
         sni: match &identity {
             Host::Name(name) => Some(name.clone()),
@@ -53,17 +55,17 @@ pub fn egress(flags: &EgressFlags) -> Result<Configuration, Report> {
         } else {
             ServerIdentity::AnyOf(sans)
         },
+        alpn: &[],
         tls: common.tls.clone(),
     };
-    let route = Arc::new(Route {
-        rules: Rules::default(),
-        cluster: Cluster { host, port, originate: Some(Arc::new(originate)) },
-    });
+    let route = route(Rules::default(), host, port, Some(Arc::new(originate)), &common.limits, "--upstream");
     let warnings = common.listen.iter().filter(|address| !address.ip().is_loopback()).map(|address| {
         format!("plaintext is accepted beyond loopback, whoever can reach this address can use the link: {address}")
     });
     let warnings = warnings.collect();
-    Ok(common.configuration(Role::Egress, warnings, || Entrance::Plaintext(route.clone())))
+    Ok(common.configuration(Role::Egress, warnings, || {
+        Entrance::Plaintext(vec![DestinationRoute { networks: Vec::new(), route: route.clone() }])
+    }))
 }
 
 /// Compiles `twinlock ingress`.
@@ -83,13 +85,37 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
     };
     let accept = Arc::new(Accept {
         credential: common.credential.name.clone(),
+        client: ClientCertificate::Required,
         client_names: names.clone(),
+        alpn: &[],
         tls: common.tls.clone(),
     });
-    let route = Arc::new(Route { rules: Rules { names }, cluster: Cluster { host, port, originate: None } });
+    let route = route(Rules { names }, host, port, None, &common.limits, "--backend");
     Ok(common.configuration(Role::Ingress, Vec::new(), || {
-        Entrance::Tls(vec![SniRoute { hosts: hosts.clone(), accept: accept.clone(), route: route.clone() }])
+        let (hosts, accept, origin) = (hosts.clone(), Some(accept.clone()), Origin("--host".into()));
+        Entrance::Tls(SniTable::new(vec![SniRoute { hosts, accept, route: route.clone(), origin }]))
     }))
+}
+
+/// The route of a link: one upstream at one place.
+fn route(
+    rules: Rules,
+    host: Host,
+    port: u16,
+    originate: Option<Arc<Originate>>,
+    limits: &Limits,
+    origin: &str,
+) -> Arc<Route> {
+    let cluster = Cluster {
+        name: format!("{host}:{port}"),
+        endpoints: vec![Endpoint { host, port, weight: 1 }],
+        originate,
+        connect_timeout: limits.connect_timeout,
+        balance: Balance::InOrder,
+        origin: Origin(origin.into()),
+    };
+    let targets = vec![Target { weight: 1, cluster: Arc::new(cluster) }];
+    Arc::new(Route { rules, targets, inner_hops: Vec::new(), origin: Origin(origin.into()) })
 }
 
 /// What both commands have in common, checked.
@@ -108,15 +134,12 @@ impl Common {
         warnings: Vec<String>,
         entrance: impl Fn() -> Entrance,
     ) -> Configuration {
-        let listeners =
-            self.listen.iter().map(|address| Arc::new(Listener { address: *address, entrance: entrance() }));
+        let listeners = self.listen.iter().map(|address| {
+            let origin = Origin("--listen".into());
+            Arc::new(Listener { role, address: *address, entrance: entrance(), origin })
+        });
         Configuration {
-            plan: Plan {
-                role,
-                listeners: listeners.collect(),
-                limits: self.limits,
-                log_format: self.log_format,
-            },
+            plan: Plan { listeners: listeners.collect(), limits: self.limits, log_format: self.log_format },
             credentials: vec![self.credential],
             warnings,
         }

@@ -1,10 +1,14 @@
 //! What the operator wrote -> a plan, or everything that is wrong with it at once.
 
+pub mod decode;
+pub mod document;
 pub mod duration;
 pub mod flags;
 pub mod name;
 pub mod policy;
 pub mod report;
+pub mod resource;
+pub mod sources;
 
 use crate::credentials::store::Source;
 use crate::plan::Plan;

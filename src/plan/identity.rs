@@ -52,6 +52,8 @@ pub enum SubjectAltName {
     Uri(String),
     /// An address, compared as such.
     Address(IpAddr),
+    /// Any SPIFFE ID below this one, which ends with a slash: those of a trust domain, or of a namespace.
+    SpiffeBelow(String),
 }
 
 impl SubjectAltName {
@@ -61,6 +63,9 @@ impl SubjectAltName {
             Self::Dns(name) => identity.dns_names.iter().any(|presented| dns_matches(presented, name)),
             Self::Uri(uri) => identity.uris.contains(uri),
             Self::Address(address) => identity.addresses.contains(address),
+            Self::SpiffeBelow(prefix) => {
+                identity.spiffe().is_some_and(|id| id.len() > prefix.len() && id.starts_with(prefix.as_str()))
+            }
         }
     }
 }
@@ -70,6 +75,7 @@ impl fmt::Display for SubjectAltName {
         match self {
             Self::Dns(name) | Self::Uri(name) => f.write_str(name),
             Self::Address(address) => address.fmt(f),
+            Self::SpiffeBelow(prefix) => write!(f, "{prefix}*"),
         }
     }
 }
@@ -123,6 +129,15 @@ mod tests {
         assert!(!SubjectAltName::Dns(uri.into()).matches(&identity));
         assert_eq!(identity.to_string(), uri);
         assert_eq!(identity.spiffe(), Some(uri));
+    }
+
+    #[test]
+    fn a_spiffe_id_is_below_its_trust_domain_and_namespace_and_no_other() {
+        let identity = PeerIdentity { uris: vec!["spiffe://td/ns/a/sa/b".into()], ..PeerIdentity::default() };
+        let below = |prefix: &str| SubjectAltName::SpiffeBelow(prefix.into()).matches(&identity);
+        assert!(below("spiffe://td/") && below("spiffe://td/ns/a/"));
+        assert!(!below("spiffe://t/") && !below("spiffe://td/ns/b/") && !below("spiffe://td/ns/a/sa/b/"));
+        assert!(!SubjectAltName::SpiffeBelow("spiffe://td/".into()).matches(&PeerIdentity::default()));
     }
 
     #[test]

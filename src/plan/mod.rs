@@ -14,18 +14,17 @@ pub mod route;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use authorize::Rules;
 use identity::SubjectAltName;
 use limits::Limits;
 use policy::TlsPolicy;
-use route::HostPattern;
+use route::{HostPattern, Network, SniTable};
 
 /// Everything a gateway process does: where it listens, where each connection goes, within which limits.
 #[derive(Debug)]
 pub struct Plan {
-    /// What the process was asked to be; named in the ready line and in every record.
-    pub role: Role,
     /// The sockets to bind, in the order they were written.
     pub listeners: Vec<Arc<Listener>>,
     /// Every deadline, bound and count of the process.
@@ -43,40 +42,69 @@ pub enum LogFormat {
     Json,
 }
 
-/// Which end of the link this process is; a label, never a branch on the path of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a listener is for; named in the ready line and in records, never a branch on the path of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// Plaintext in, mutual TLS out.
+    /// At the application: its outbound connections, and those to it.
+    Sidecar,
+    /// The way out of a site.
     Egress,
-    /// Mutual TLS in, plaintext out.
+    /// The way into a site.
     Ingress,
 }
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Sidecar => "sidecar",
             Self::Egress => "egress",
             Self::Ingress => "ingress",
         })
     }
 }
 
+/// Where in the configuration a fact comes from, for people: `gateway.yaml:12`, or the flag.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Origin(pub String);
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// One socket that accepts connections.
 #[derive(Debug)]
 pub struct Listener {
+    /// What it is for.
+    pub role: Role,
     /// The address to bind; port 0 lets the kernel choose.
     pub address: SocketAddr,
     /// How an accepted connection is identified and where it may go.
     pub entrance: Entrance,
+    /// Who asked for it.
+    pub origin: Origin,
 }
 
 /// How connections come in at a listener.
 #[derive(Debug)]
 pub enum Entrance {
-    /// Bytes as the application sends them: one route, and nobody is awaited.
-    Plaintext(Arc<Route>),
+    /// Bytes as the application sends them: nobody is awaited, the destination picks the route.
+    Plaintext(Vec<DestinationRoute>),
     /// TLS: the SNI of the ClientHello picks the route (RFC 6066 section 3).
-    Tls(Vec<SniRoute>),
+    Tls(SniTable),
+    /// TLS of the mesh, known by its ALPN, is terminated; whatever else comes is passed on as it is
+    /// (Istio `PERMISSIVE`).
+    Permissive(Arc<Accept>, Arc<Route>),
+}
+
+/// One row of a plaintext listener.
+#[derive(Debug)]
+pub struct DestinationRoute {
+    /// The networks in which the destination must be; empty for any.
+    pub networks: Vec<Network>,
+    /// Where the connection goes then.
+    pub route: Arc<Route>,
 }
 
 /// One row of a TLS listener: the names it answers to, and the route behind them.
@@ -84,10 +112,12 @@ pub enum Entrance {
 pub struct SniRoute {
     /// Names of the SNI that lead here.
     pub hosts: Vec<HostPattern>,
-    /// How the client's TLS is terminated.
-    pub accept: Arc<Accept>,
+    /// How the client's TLS is terminated; `None` passes it through untouched (Istio `PASSTHROUGH`).
+    pub accept: Option<Arc<Accept>>,
     /// Where the connection goes then.
     pub route: Arc<Route>,
+    /// Who asked for it.
+    pub origin: Origin,
 }
 
 /// Where a connection goes, and who may take it there.
@@ -95,19 +125,71 @@ pub struct SniRoute {
 pub struct Route {
     /// Who may connect.
     pub rules: Rules,
+    /// The upstreams, at least one, each with its share of the connections.
+    pub targets: Vec<Target>,
+    /// Hops that other processes would have made and this one makes within itself, in order.
+    pub inner_hops: Vec<InnerHop>,
+    /// The rule that says so.
+    pub origin: Origin,
+}
+
+/// An upstream and its share of a route's connections.
+#[derive(Debug)]
+pub struct Target {
+    /// Its share, in proportion to those of the others; above zero.
+    pub weight: u32,
     /// The upstream.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
+}
+
+/// A hop between two roles of one process: nothing is sent, the rules of its far end apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InnerHop {
+    /// The gateway, as `namespace/name`.
+    pub gateway: String,
+    /// Its port.
+    pub port: u16,
+    /// The SNI that would have been sent.
+    pub sni: Option<String>,
+    /// Where the hop is asked for.
+    pub origin: Origin,
 }
 
 /// A named upstream and how it is reached.
 #[derive(Debug)]
 pub struct Cluster {
+    /// `outbound|PORT|SUBSET|HOST` as Istio calls it, or `HOST:PORT`.
+    pub name: String,
+    /// Where it is, at least one place.
+    pub endpoints: Vec<Endpoint>,
+    /// TLS to originate; `None` sends plaintext because the operator asked for that.
+    pub originate: Option<Arc<Originate>>,
+    /// How long connecting may take, over all endpoints.
+    pub connect_timeout: Duration,
+    /// Which endpoint comes first.
+    pub balance: Balance,
+    /// Where the service and its policy are defined.
+    pub origin: Origin,
+}
+
+/// A place where an upstream can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
     /// Host name or address literal.
     pub host: Host,
     /// TCP port.
     pub port: u16,
-    /// TLS to originate; `None` sends plaintext because the operator asked for that.
-    pub originate: Option<Arc<Originate>>,
+    /// Its share, in proportion to those of the others; above zero.
+    pub weight: u32,
+}
+
+/// Which endpoint of a cluster is tried first; the others follow if it cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// In the order in which they are written.
+    InOrder,
+    /// At random, by weight.
+    Random,
 }
 
 /// A host as an address or a name to resolve.
@@ -133,25 +215,44 @@ impl fmt::Display for Host {
 pub struct Accept {
     /// The credential shown to clients; its CA verifies theirs.
     pub credential: CredentialName,
+    /// Whether clients must show a certificate.
+    pub client: ClientCertificate,
     /// Names of which a client certificate must carry one; empty admits any client of the CA
     /// (Istio `Gateway.servers.tls.subjectAltNames`). Checked in the handshake, so that the
     /// client gets the alert `access_denied`.
     pub client_names: Vec<SubjectAltName>,
+    /// Protocols of which the first that the client offers is agreed on; without any in common, none is.
+    pub alpn: &'static [&'static str],
     /// Versions, key exchange and ciphers.
     pub tls: TlsPolicy,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientCertificate {
+    /// They must, and it must be good.
+    Required,
+    /// They need not, but what they show must be good (Istio `OPTIONAL_MUTUAL`).
+    Optional,
+    /// They are not asked (Istio `SIMPLE`).
+    NotAsked,
 }
 
 /// The client side of a TLS hop: what is sent, and what the server must prove.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Originate {
-    /// The credential shown to the server.
-    pub credential: CredentialName,
+    /// The credential; `None` where neither its certificate nor its CA is needed.
+    pub credential: Option<CredentialName>,
+    /// Whether its certificate is shown to the server.
+    pub shows_certificate: bool,
     /// Who vouches for the server.
     pub trust: Trust,
     /// The name sent as SNI; `None` sends none (an address literal cannot be sent, RFC 6066 section 3).
     pub sni: Option<String>,
     /// What the server's certificate must say.
     pub server_name: ServerIdentity,
+    /// Protocols that are offered.
+    pub alpn: &'static [&'static str],
     /// Versions, key exchange and ciphers.
     pub tls: TlsPolicy,
 }
@@ -185,29 +286,89 @@ impl fmt::Display for CredentialName {
 }
 
 impl Plan {
-    /// Every TLS termination of the plan, once each.
+    /// Every TLS termination of the plan.
     pub fn accepts(&self) -> impl Iterator<Item = &Arc<Accept>> {
-        self.listeners
-            .iter()
-            .flat_map(|listener| match &listener.entrance {
-                Entrance::Plaintext(_) => [].iter(),
-                Entrance::Tls(rows) => rows.iter(),
-            })
-            .map(|row| &row.accept)
+        self.listeners.iter().flat_map(|listener| -> Vec<&Arc<Accept>> {
+            match &listener.entrance {
+                Entrance::Plaintext(_) => Vec::new(),
+                Entrance::Tls(table) => table.rows().iter().filter_map(|row| row.accept.as_ref()).collect(),
+                Entrance::Permissive(accept, _) => vec![accept],
+            }
+        })
     }
 
     /// Every TLS origination of the plan.
     pub fn originates(&self) -> impl Iterator<Item = &Arc<Originate>> {
-        self.routes().filter_map(|route| route.cluster.originate.as_ref())
+        let targets =
+            self.listeners.iter().flat_map(|listener| listener.routes()).flat_map(|route| &route.targets);
+        targets.filter_map(|target| target.cluster.originate.as_ref())
     }
+}
 
-    /// Every route of the plan.
-    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.listeners.iter().flat_map(|listener| -> Vec<&Arc<Route>> {
-            match &listener.entrance {
-                Entrance::Plaintext(route) => vec![route],
-                Entrance::Tls(rows) => rows.iter().map(|row| &row.route).collect(),
+impl Listener {
+    /// Every route of the listener.
+    pub fn routes(&self) -> Vec<&Arc<Route>> {
+        match &self.entrance {
+            Entrance::Plaintext(rows) => rows.iter().map(|row| &row.route).collect(),
+            Entrance::Tls(table) => table.rows().iter().map(|row| &row.route).collect(),
+            Entrance::Permissive(_, route) => vec![route],
+        }
+    }
+}
+
+impl Route {
+    /// The upstream of one connection; `random` is drawn for it.
+    pub fn choose(&self, random: u64) -> Option<&Arc<Cluster>> {
+        let chosen = by_weight(self.targets.iter().map(|target| target.weight), random)?;
+        self.targets.get(chosen).map(|target| &target.cluster)
+    }
+}
+
+impl Cluster {
+    /// The endpoints in the order in which one connection tries them; `random` is drawn for it.
+    pub fn order(&self, random: u64) -> impl Iterator<Item = &Endpoint> {
+        let first = match self.balance {
+            Balance::InOrder => 0,
+            Balance::Random => {
+                by_weight(self.endpoints.iter().map(|endpoint| endpoint.weight), random).unwrap_or(0)
             }
-        })
+        };
+        self.endpoints[first..].iter().chain(&self.endpoints[..first])
+    }
+}
+
+/// Which of the shares a random number falls into; each is hit in proportion to its weight.
+fn by_weight(weights: impl Iterator<Item = u32> + Clone, random: u64) -> Option<usize> {
+    let total: u64 = weights.clone().map(u64::from).sum();
+    let mut left = random.checked_rem(total)?;
+    for (index, weight) in weights.map(u64::from).enumerate() {
+        if left < weight {
+            return Some(index);
+        }
+        left -= weight;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r11_connections_are_shared_in_proportion_to_the_weights() {
+        let counts = |weights: &[u32]| {
+            let mut counts = vec![0; weights.len()];
+            for random in 0..4000_u64 {
+                // Any spread of the drawn numbers will do.
+                let drawn = random.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 7;
+                counts[by_weight(weights.iter().copied(), drawn).unwrap()] += 1;
+            }
+            counts
+        };
+        let shared = counts(&[1, 3]);
+        assert!((900..1100).contains(&shared[0]) && (2900..3100).contains(&shared[1]), "{shared:?}");
+        assert_eq!(counts(&[0, 5]), [0, 4000]);
+        assert_eq!(by_weight([].into_iter(), 1), None);
+        assert_eq!(by_weight([0].into_iter(), 1), None);
     }
 }

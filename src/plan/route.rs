@@ -1,8 +1,12 @@
-//! (listener, SNI) -> row | no route. Pure.
+//! (listener, SNI or destination) -> row | no route. Pure.
+//!
+//! A table of names is looked up by hash, label by label, so that a thousand names cost what one costs.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 
-use super::SniRoute;
+use super::{DestinationRoute, SniRoute};
 
 /// A host name, or a wildcard whose first label is `*` (Istio `Gateway.servers.hosts`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,6 +18,8 @@ pub enum HostPattern {
     Suffix(String),
     /// `*`: any name, but not the absence of one.
     Any,
+    /// Any name, and the absence of one (`*` of a Gateway).
+    Whatever,
 }
 
 impl HostPattern {
@@ -22,16 +28,7 @@ impl HostPattern {
         match self {
             Self::Exact(exact) => exact == name,
             Self::Suffix(suffix) => name.len() > suffix.len() && name.ends_with(suffix.as_str()),
-            Self::Any => true,
-        }
-    }
-
-    /// How exact the pattern is: of two that match, the larger decides.
-    fn specificity(&self) -> (u8, usize) {
-        match self {
-            Self::Exact(_) => (2, 0),
-            Self::Suffix(suffix) => (1, suffix.len()),
-            Self::Any => (0, 0),
+            Self::Any | Self::Whatever => true,
         }
     }
 }
@@ -41,22 +38,102 @@ impl fmt::Display for HostPattern {
         match self {
             Self::Exact(name) => f.write_str(name),
             Self::Suffix(suffix) => write!(f, "*{suffix}"),
-            Self::Any => f.write_str("*"),
+            Self::Any | Self::Whatever => f.write_str("*"),
         }
     }
 }
 
-/// The row whose pattern matches the SNI most exactly; `None` where there is no SNI or no row for it.
-pub fn by_sni<'rows>(rows: &'rows [SniRoute], sni: Option<&str>) -> Option<&'rows SniRoute> {
-    let name = sni?.to_ascii_lowercase();
-    rows.iter()
-        .filter_map(|row| {
-            let best =
-                row.hosts.iter().filter(|host| host.matches(&name)).map(HostPattern::specificity).max()?;
-            Some((best, row))
-        })
-        .max_by_key(|(best, _)| *best)
-        .map(|(_, row)| row)
+/// The rows of a TLS listener, found by name.
+#[derive(Debug, Default)]
+pub struct SniTable {
+    rows: Vec<SniRoute>,
+    exact: HashMap<String, usize>,
+    suffixes: HashMap<String, usize>,
+    any: Option<usize>,
+    nameless: Option<usize>,
+}
+
+impl SniTable {
+    /// A table of these rows; of two that claim the same name the first has it.
+    pub fn new(rows: Vec<SniRoute>) -> Self {
+        let mut table = Self::default();
+        for (index, row) in rows.iter().enumerate() {
+            for host in &row.hosts {
+                match host {
+                    HostPattern::Exact(name) => {
+                        table.exact.entry(name.clone()).or_insert(index);
+                    }
+                    HostPattern::Suffix(suffix) => {
+                        table.suffixes.entry(suffix.clone()).or_insert(index);
+                    }
+                    HostPattern::Any => table.any = table.any.or(Some(index)),
+                    HostPattern::Whatever => {
+                        table.any = table.any.or(Some(index));
+                        table.nameless = table.nameless.or(Some(index));
+                    }
+                }
+            }
+        }
+        table.rows = rows;
+        table
+    }
+
+    /// Every row.
+    pub fn rows(&self) -> &[SniRoute] {
+        &self.rows
+    }
+
+    /// The row whose pattern matches the SNI most exactly: the name itself, else the longest suffix, else
+    /// any. `None` where there is no row for it.
+    pub fn find(&self, sni: Option<&str>) -> Option<&SniRoute> {
+        let Some(name) = sni else { return self.rows.get(self.nameless?) };
+        let name = name.to_ascii_lowercase();
+        let suffixes = name.match_indices('.').filter(|(at, _)| *at > 0).map(|(at, _)| &name[at..]);
+        let by_suffix =
+            || suffixes.filter(|suffix| suffix.len() > 1).find_map(|suffix| self.suffixes.get(suffix));
+        let index = self.exact.get(&name).or_else(by_suffix).copied().or(self.any)?;
+        self.rows.get(index)
+    }
+}
+
+/// A range of addresses: `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// Its first address.
+    pub address: IpAddr,
+    /// How many leading bits its addresses share.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether an address is in the range.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(mine), IpAddr::V4(other)) => {
+                let shift = 32_u32.saturating_sub(self.prefix.into());
+                u32::from(mine).checked_shr(shift) == u32::from(other).checked_shr(shift)
+            }
+            (IpAddr::V6(mine), IpAddr::V6(other)) => {
+                let shift = 128_u32.saturating_sub(self.prefix.into());
+                u128::from(mine).checked_shr(shift) == u128::from(other).checked_shr(shift)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// The first row in whose networks the destination is.
+pub fn by_destination(rows: &[DestinationRoute], destination: IpAddr) -> Option<&DestinationRoute> {
+    let reaches = |row: &&DestinationRoute| {
+        row.networks.is_empty() || row.networks.iter().any(|network| network.contains(destination))
+    };
+    rows.iter().find(reaches)
 }
 
 #[cfg(test)]
@@ -82,33 +159,71 @@ mod tests {
     }
 
     #[test]
-    fn the_exact_name_beats_the_wildcard_whatever_the_order() {
-        let row = |hosts: Vec<HostPattern>, credential: &str| SniRoute {
+    fn r5_the_exact_name_beats_the_wildcard_whatever_the_order() {
+        let row = |hosts: Vec<HostPattern>, name: &str| SniRoute {
             hosts,
-            accept: std::sync::Arc::new(crate::plan::Accept {
-                credential: crate::plan::CredentialName(credential.into()),
-                client_names: Vec::new(),
-                tls: crate::plan::policy::TlsPolicy::default(),
-            }),
+            accept: None,
             route: std::sync::Arc::new(crate::plan::Route {
                 rules: crate::plan::authorize::Rules::default(),
-                cluster: crate::plan::Cluster {
-                    host: crate::plan::Host::Name("db".into()),
-                    port: 3306,
-                    originate: None,
-                },
+                targets: Vec::new(),
+                inner_hops: Vec::new(),
+                origin: crate::plan::Origin::default(),
             }),
+            origin: crate::plan::Origin(name.into()),
         };
         let wide = || row(vec![HostPattern::Suffix(".example".into())], "wide");
+        let narrow = || row(vec![HostPattern::Suffix(".b.example".into())], "narrow");
         let wider = || row(vec![HostPattern::Any], "wider");
         let exact = || row(vec![HostPattern::Exact("a.example".into())], "exact");
-        for rows in [vec![wide(), exact(), wider()], vec![exact(), wider(), wide()]] {
-            let of = |sni: Option<&str>| by_sni(&rows, sni).map(|row| row.accept.credential.0.as_str());
+        for rows in [vec![wide(), exact(), narrow(), wider()], vec![exact(), wider(), narrow(), wide()]] {
+            let table = SniTable::new(rows);
+            let of = |sni: Option<&str>| table.find(sni).map(|row| row.origin.0.as_str());
             assert_eq!(of(Some("a.example")), Some("exact"));
             assert_eq!(of(Some("A.EXAMPLE")), Some("exact"));
-            assert_eq!(of(Some("b.example")), Some("wide"));
+            assert_eq!(of(Some("c.example")), Some("wide"));
+            assert_eq!(of(Some("x.y.b.example")), Some("narrow"));
             assert_eq!(of(Some("other")), Some("wider"));
             assert_eq!(of(None), None);
+        }
+        let open = SniTable::new(vec![row(vec![HostPattern::Whatever], "open")]);
+        assert!(open.find(None).is_some() && open.find(Some("x")).is_some());
+    }
+
+    #[test]
+    fn r4_a_wildcard_stands_for_one_or_more_labels() {
+        let patterns = vec![HostPattern::Suffix(".example.com".into())];
+        let route = std::sync::Arc::new(crate::plan::Route {
+            rules: crate::plan::authorize::Rules::default(),
+            targets: Vec::new(),
+            inner_hops: Vec::new(),
+            origin: crate::plan::Origin::default(),
+        });
+        let origin = crate::plan::Origin::default();
+        let table = SniTable::new(vec![SniRoute { hosts: patterns, accept: None, route, origin }]);
+        for (sni, found) in [
+            ("a.example.com", true),
+            ("a.b.example.com", true),
+            ("example.com", false),
+            (".example.com", false),
+        ] {
+            assert_eq!(table.find(Some(sni)).is_some(), found, "{sni}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_in_a_network_of_its_family_only() {
+        let network = |text: &str, prefix| Network { address: text.parse().unwrap(), prefix };
+        for (network, address, inside) in [
+            (network("10.0.0.0", 8), "10.255.1.2", true),
+            (network("10.0.0.0", 8), "11.0.0.1", false),
+            (network("0.0.0.0", 0), "11.0.0.1", true),
+            (network("192.0.2.1", 32), "192.0.2.1", true),
+            (network("10.0.0.0", 8), "::ffff:10.1.1.1", true),
+            (network("10.0.0.0", 8), "::1", false),
+            (network("2001:db8::", 32), "2001:db8:1::1", true),
+            (network("::", 0), "::1", true),
+        ] {
+            assert_eq!(network.contains(address.parse().unwrap()), inside, "{network} {address}");
         }
     }
 }

@@ -18,9 +18,9 @@ use super::relay::relay;
 use crate::plan::authorize::authorize;
 use crate::plan::identity::PeerIdentity;
 use crate::plan::outcome::{Outcome, Side};
-use crate::plan::{Cluster, Entrance, Listener, Plan, Route, route};
+use crate::plan::{Accept, Cluster, DestinationRoute, Entrance, Listener, Plan, Route, route};
 use crate::telemetry::access_log::AccessLog;
-use crate::tls::accept::{self, Terminations};
+use crate::tls::accept::{self, First, Hello, Terminations};
 use crate::tls::handshake::{Established, Failure, HandshakeError};
 use crate::tls::originate::{self, Originations};
 use crate::upstream::dial::{DialError, dial};
@@ -48,7 +48,7 @@ pub async fn serve(
     client: SocketAddr,
     live: Arc<Live>,
 ) {
-    let mut record = Record::open(context.log.clone(), live.clone(), context.plan.role, client);
+    let mut record = Record::open(context.log.clone(), live.clone(), listener.role, client);
     let socket = Socket::accepted(stream);
     // Boxed: what the phases before the relay need is given back before it begins.
     let set_up = Box::pin(or_ordered(&live, set_up(context, listener, socket, &mut record))).await;
@@ -69,12 +69,15 @@ async fn set_up(
     record: &mut Record,
 ) -> Result<(Leg, Leg), Outcome> {
     let (route, downstream, identity) = admit(context, listener, socket, record).await?;
-    record.upstream(&route.cluster);
+    // One draw for the upstream, one for the endpoint.
+    let cluster = route.choose(fastrand::u64(..)).ok_or(Outcome::NoRoute)?;
+    record.upstream(cluster);
     let permit = authorize(&route.rules, identity.as_ref()).map_err(|_| Outcome::Denied)?;
-    let deadline = Instant::now() + context.plan.limits.connect_timeout;
-    let stream = dial(permit, &route.cluster, &context.resolver, deadline).await.map_err(dial_outcome)?;
+    let deadline = Instant::now() + cluster.connect_timeout;
+    let dialled = dial(permit, cluster, fastrand::u64(..), &context.resolver, deadline).await;
+    let stream = dialled.map_err(dial_outcome)?;
     record.upstream_address(stream.peer_addr().ok());
-    let upstream = secure(context, &route.cluster, Socket::dialled(stream), record).await?;
+    let upstream = secure(context, cluster, Socket::dialled(stream), record).await?;
     Ok((downstream, upstream))
 }
 
@@ -85,25 +88,66 @@ async fn admit(
     mut socket: Socket,
     record: &mut Record,
 ) -> Result<(Arc<Route>, Leg, Option<PeerIdentity>), Outcome> {
-    let rows = match &listener.entrance {
-        Entrance::Plaintext(route) => return Ok((route.clone(), Leg::plaintext(socket), None)),
-        Entrance::Tls(rows) => rows,
-    };
     let deadline = Instant::now() + context.plan.limits.handshake_timeout;
+    let table = match &listener.entrance {
+        Entrance::Plaintext(rows) => return by_destination(rows, socket),
+        Entrance::Permissive(accept, route) => {
+            let first = accept::first_bytes(socket.stream(), deadline).await;
+            let first =
+                first.map_err(|failure| refused(Side::Downstream, &mut socket, record, failure.into()))?;
+            return match first {
+                First::Other(bytes) => Ok((route.clone(), Leg::passthrough(socket, bytes), None)),
+                First::Tls(hello) if hello.is_of_the_mesh() => {
+                    terminate(context, accept, hello, route, socket, deadline, record).await
+                }
+                First::Tls(hello) => Ok((route.clone(), Leg::passthrough(socket, hello.into_bytes()), None)),
+            };
+        }
+        Entrance::Tls(table) => table,
+    };
     let hello = match accept::hello(socket.stream(), deadline).await {
         Ok(hello) => hello,
         Err(failure) => return Err(refused(Side::Downstream, &mut socket, record, failure.into())),
     };
     record.sni(hello.sni.as_deref());
-    let Some(row) = route::by_sni(rows, hello.sni.as_deref()) else {
+    let Some(row) = table.find(hello.sni.as_deref()) else {
         accept::refuse_name(socket.stream()).await;
         return Err(refused(Side::Downstream, &mut socket, record, Failure::NoRoute.into()));
     };
-    match accept::accept(&context.terminations, &row.accept, hello, socket.stream(), deadline).await {
+    match &row.accept {
+        Some(accept) => terminate(context, accept, hello, &row.route, socket, deadline, record).await,
+        None => Ok((row.route.clone(), Leg::passthrough(socket, hello.into_bytes()), None)),
+    }
+}
+
+/// Plaintext: nothing is read, the destination decides.
+fn by_destination(
+    rows: &[DestinationRoute],
+    mut socket: Socket,
+) -> Result<(Arc<Route>, Leg, Option<PeerIdentity>), Outcome> {
+    let destination = socket.stream().local_addr().map_err(|_| Outcome::Reset(Side::Downstream))?;
+    if let Some(row) = route::by_destination(rows, destination.ip()) {
+        return Ok((row.route.clone(), Leg::plaintext(socket), None));
+    }
+    socket.ended_cleanly();
+    Err(Outcome::NoRoute)
+}
+
+/// TLS that ends here.
+async fn terminate(
+    context: &Context,
+    accept: &Arc<Accept>,
+    hello: Hello,
+    route: &Arc<Route>,
+    mut socket: Socket,
+    deadline: Instant,
+    record: &mut Record,
+) -> Result<(Arc<Route>, Leg, Option<PeerIdentity>), Outcome> {
+    match accept::accept(&context.terminations, accept, hello, socket.stream(), deadline).await {
         Ok(established) => {
             note(Side::Downstream, &established, record);
             let identity = established.peer.as_ref().map(|peer| peer.identity.clone());
-            Ok((row.route.clone(), Leg::tls(socket, established), identity))
+            Ok((route.clone(), Leg::tls(socket, established), identity))
         }
         Err(error) => Err(refused(Side::Downstream, &mut socket, record, error)),
     }

@@ -84,7 +84,7 @@ pub struct Leg {
     session: Option<Session>,
     /// The beginning of a record, or of a message of several, of which the rest has not arrived.
     inbox: Vec<u8>,
-    /// Plaintext that came with the end of the handshake.
+    /// What was read before the relay began: plaintext behind the handshake, or the ClientHello passed through.
     early: Vec<u8>,
     /// What the socket would not take yet, from `sent` on.
     outbox: Vec<u8>,
@@ -141,6 +141,11 @@ impl Leg {
         Self::new(socket, None, Vec::new(), Vec::new())
     }
 
+    /// A plaintext hop of which the beginning has been read already.
+    pub fn passthrough(socket: Socket, read: Vec<u8>) -> Self {
+        Self::new(socket, None, Vec::new(), read)
+    }
+
     /// A TLS hop.
     pub fn tls(socket: Socket, established: Established) -> Self {
         Self::new(socket, Some(established.session), established.inbox, established.plain)
@@ -156,16 +161,17 @@ impl Leg {
         scratch: &mut Scratch,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received, Broken>> {
+        if !self.early.is_empty() {
+            scratch.plain.clear();
+            scratch.plain.append(&mut self.early);
+            self.early = Vec::new();
+            return Poll::Ready(Ok(Received::Plain));
+        }
         let Some(session) = &mut self.session else {
             let read = ready!(poll_read(&self.socket.stream, &mut scratch.input[..READ_BYTES], cx))?;
             return Poll::Ready(Ok(if read == 0 { Received::End } else { Received::Input(read) }));
         };
         scratch.plain.clear();
-        if !self.early.is_empty() {
-            scratch.plain.append(&mut self.early);
-            self.early = Vec::new();
-            return Poll::Ready(Ok(Received::Plain));
-        }
         if session.peer_closed() {
             return Poll::Ready(Ok(Received::End));
         }

@@ -117,8 +117,7 @@ fn dispatch(
             });
         }
         Err(live) => {
-            Record::open(context.log.clone(), live, context.plan.role, client)
-                .close(Outcome::ConnectionLimit);
+            Record::open(context.log.clone(), live, listener.role, client).close(Outcome::ConnectionLimit);
             Socket::reset(&stream);
         }
     }

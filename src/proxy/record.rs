@@ -49,7 +49,7 @@ impl Record {
 
     /// Where the connection goes.
     pub fn upstream(&mut self, cluster: &Cluster) {
-        self.facts.upstream.name = Some(format!("{}:{}", cluster.host, cluster.port));
+        self.facts.upstream.name = Some(cluster.name.clone());
     }
 
     /// The address that answered.

@@ -2,11 +2,12 @@
 //!
 //! A server configuration is made once per credential generation and shared by every connection of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use rustls::server::{Acceptor, NoServerSessionStorage, ResolvesServerCert};
+use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, server};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -18,7 +19,7 @@ use super::{fault, policy};
 use crate::credentials::bundle::Credential;
 use crate::credentials::store::Store;
 use crate::plan::limits::HANDSHAKE_BYTES_MAX;
-use crate::plan::{Accept, Plan};
+use crate::plan::{Accept, ClientCertificate, Plan};
 
 /// A fatal alert before there are keys: `unrecognized_name` (RFC 6066 section 3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
@@ -27,53 +28,132 @@ const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 /// A fatal `internal_error`, for a listener whose credential is not there.
 const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
+/// The first byte of TLS, whatever its version (RFC 8446 section 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
 /// The TLS terminations of a plan, each with the configuration of its credential's generation.
 pub struct Terminations {
-    entries: Vec<Termination>,
+    /// By the address of the part of the plan that each is for, which it keeps alive.
+    entries: HashMap<usize, Termination>,
 }
 
 struct Termination {
     accept: Arc<Accept>,
-    config: PerGeneration<ServerConfig>,
+    configs: PerGeneration<Configs>,
+}
+
+/// One configuration for each protocol that can be agreed on, and one for none: rustls fails a handshake
+/// without a protocol in common, where a mesh goes on without one.
+struct Configs {
+    without_protocol: Arc<ServerConfig>,
+    by_protocol: Vec<(&'static str, Arc<ServerConfig>)>,
+}
+
+impl Configs {
+    fn new(accept: &Accept, credential: &Credential) -> Result<Self, Failure> {
+        let config = server_config(accept, credential)?;
+        let with = |protocol: &&'static str| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+            (*protocol, Arc::new(config))
+        };
+        let by_protocol = accept.alpn.iter().map(with).collect();
+        Ok(Self { without_protocol: Arc::new(config), by_protocol })
+    }
+
+    fn of(&self, hello: &Hello) -> Arc<ServerConfig> {
+        let offered = |protocol: &str| hello.alpn.iter().any(|offer| offer == protocol.as_bytes());
+        let agreed = self.by_protocol.iter().find(|(protocol, _)| offered(protocol));
+        agreed.map_or(&self.without_protocol, |(_, config)| config).clone()
+    }
 }
 
 /// What a client asked for in its ClientHello, and the bytes it was read from.
 pub struct Hello {
     /// The SNI, as sent.
     pub sni: Option<String>,
+    /// The protocols offered (RFC 7301).
+    alpn: Vec<Vec<u8>>,
     inbox: Vec<u8>,
+}
+
+/// What a peer begins with, where it need not be TLS.
+pub enum First {
+    /// A ClientHello.
+    Tls(Hello),
+    /// Anything else, as far as it was read.
+    Other(Vec<u8>),
+}
+
+/// The protocols by which the proxies of a mesh know each other.
+const MESH: &[&str] = &["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+
+impl Hello {
+    /// Whether the client is a proxy of the mesh, by what it offers.
+    pub fn is_of_the_mesh(&self) -> bool {
+        self.alpn.iter().any(|offered| MESH.iter().any(|known| known.as_bytes() == offered))
+    }
+
+    /// The bytes as they were read, to be passed through.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.inbox
+    }
 }
 
 impl Terminations {
     /// Prepares every termination of the plan.
     pub fn new(plan: &Plan, store: &Store) -> Self {
-        let entries = plan.accepts().map(|accept| Termination {
-            accept: accept.clone(),
-            config: PerGeneration::new(store, &accept.credential),
+        let entries = plan.accepts().map(|accept| {
+            let configs = PerGeneration::new(store, &accept.credential);
+            (address(accept), Termination { accept: accept.clone(), configs })
         });
         Self { entries: entries.collect() }
     }
 
-    fn config(&self, accept: &Arc<Accept>) -> Result<Arc<ServerConfig>, Failure> {
-        let entry = self.entries.iter().find(|entry| Arc::ptr_eq(&entry.accept, accept));
-        let unprepared = || Failure::NoCredential("the plan has no such termination".into());
-        entry.ok_or_else(unprepared)?.config.get(|credential| server_config(accept, credential))
+    fn config(&self, accept: &Arc<Accept>, hello: &Hello) -> Result<Arc<ServerConfig>, Failure> {
+        let entry = self.entries.get(&address(accept));
+        let entry = entry.ok_or_else(|| Failure::NoCredential("the plan has no such termination".into()))?;
+        let configs = entry.configs.get(|credential| Configs::new(&entry.accept, credential))?;
+        Ok(configs.of(hello))
     }
+}
+
+/// What tells the parts of a plan apart, as long as they live.
+fn address(accept: &Arc<Accept>) -> usize {
+    Arc::as_ptr(accept).addr()
 }
 
 /// Reads until the ClientHello is whole, however it is split, and answers bytes that are none.
 pub async fn hello(stream: &TcpStream, deadline: Instant) -> Result<Hello, Failure> {
-    let mut inbox = Vec::new();
+    hello_behind(Vec::new(), stream, deadline).await
+}
+
+/// Reads until it is plain whether this is TLS: it is if the first byte is that of a handshake record. Of
+/// TLS the whole ClientHello is read.
+pub async fn first_bytes(stream: &TcpStream, deadline: Instant) -> Result<First, Failure> {
+    let mut read = Vec::new();
+    let arrived = timeout_at(deadline, handshake::read_more(stream, &mut read)).await;
+    match (arrived.unwrap_or(Err(Failure::Timeout))?, read.first()) {
+        (0, _) => Err(Failure::NoHello),
+        (_, Some(&HANDSHAKE_RECORD)) => hello_behind(read, stream, deadline).await.map(First::Tls),
+        (_, _) => Ok(First::Other(read)),
+    }
+}
+
+async fn hello_behind(mut inbox: Vec<u8>, stream: &TcpStream, deadline: Instant) -> Result<Hello, Failure> {
     let mut acceptor = Acceptor::default();
     let whole = async {
+        if let Some(asked) = inspect(&mut acceptor, &inbox, stream).await? {
+            return Ok(asked);
+        }
         loop {
             let start = inbox.len();
             if handshake::read_more(stream, &mut inbox).await? == 0 {
                 let closed = Failure::Tls(fault::closed_in_handshake());
                 return Err(if start == 0 { Failure::NoHello } else { closed });
             }
-            if let Some(sni) = inspect(&mut acceptor, &inbox[start..], stream).await? {
-                return Ok(sni);
+            if let Some(asked) = inspect(&mut acceptor, &inbox[start..], stream).await? {
+                return Ok(asked);
             }
             if inbox.len() > HANDSHAKE_BYTES_MAX {
                 handshake::refuse(stream, &DECODE_ERROR).await;
@@ -81,16 +161,29 @@ pub async fn hello(stream: &TcpStream, deadline: Instant) -> Result<Hello, Failu
             }
         }
     };
-    let sni = timeout_at(deadline, whole).await.unwrap_or(Err(Failure::Timeout))?;
-    Ok(Hello { sni, inbox })
+    let Asked { sni, alpn } = timeout_at(deadline, whole).await.unwrap_or(Err(Failure::Timeout))?;
+    Ok(Hello { sni, alpn, inbox })
 }
 
-/// The SNI, once the ClientHello is whole.
+/// What of a ClientHello counts before the handshake.
+struct Asked {
+    sni: Option<String>,
+    alpn: Vec<Vec<u8>>,
+}
+
+impl Asked {
+    fn of(hello: &ClientHello<'_>) -> Self {
+        let alpn = hello.alpn().map(|offered| offered.map(<[u8]>::to_vec).collect());
+        Self { sni: hello.server_name().map(str::to_owned), alpn: alpn.unwrap_or_default() }
+    }
+}
+
+/// What is asked for, once the ClientHello is whole.
 async fn inspect(
     acceptor: &mut Acceptor,
     mut bytes: &[u8],
     stream: &TcpStream,
-) -> Result<Option<Option<String>>, Failure> {
+) -> Result<Option<Asked>, Failure> {
     while !bytes.is_empty() {
         // The acceptor takes at most 4 KiB at a time.
         if acceptor.read_tls(&mut bytes).is_err() {
@@ -99,7 +192,7 @@ async fn inspect(
             return Err(Failure::Tls(fault::too_large()));
         }
         match acceptor.accept() {
-            Ok(Some(accepted)) => return Ok(Some(accepted.client_hello().server_name().map(str::to_owned))),
+            Ok(Some(accepted)) => return Ok(Some(Asked::of(&accepted.client_hello()))),
             Ok(None) => {}
             Err((error, mut alert)) => {
                 let mut outgoing = Vec::new();
@@ -120,7 +213,7 @@ pub async fn accept(
     stream: &TcpStream,
     deadline: Instant,
 ) -> Result<Established, HandshakeError> {
-    let config = match terminations.config(accept) {
+    let config = match terminations.config(accept, &hello) {
         Ok(config) => config,
         Err(failure) => {
             handshake::refuse(stream, &INTERNAL_ERROR).await;
@@ -138,12 +231,18 @@ pub async fn refuse_name(stream: &TcpStream) {
 
 fn server_config(accept: &Accept, credential: &Credential) -> Result<ServerConfig, Failure> {
     let chain = Chain::new(credential.anchors.clone());
-    let verifier = ClientVerifier::new(chain, accept.client_names.clone());
-    let mut config = ServerConfig::builder_with_provider(policy::provider(&accept.tls))
+    let builder = ServerConfig::builder_with_provider(policy::provider(&accept.tls))
         .with_protocol_versions(&policy::versions(&accept.tls))
-        .map_err(|error| Failure::NoCredential(error.to_string()))?
-        .with_client_cert_verifier(Arc::new(verifier))
-        .with_cert_resolver(Arc::new(OneKey(credential.certified_key.clone())));
+        .map_err(|error| Failure::NoCredential(error.to_string()))?;
+    let mandatory = accept.client == ClientCertificate::Required;
+    let verifier = ClientVerifier::new(chain, accept.client_names.clone(), mandatory);
+    let builder = match accept.client {
+        ClientCertificate::Required | ClientCertificate::Optional => {
+            builder.with_client_cert_verifier(Arc::new(verifier))
+        }
+        ClientCertificate::NotAsked => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(OneKey(credential.certified_key.clone())));
     // Ciphers that an operator lists are in the operator's order.
     config.ignore_client_order = !accept.tls.ciphers.is_empty();
     // A resumed session repeats no check of the client, so there is none.
@@ -157,7 +256,7 @@ fn server_config(accept: &Accept, credential: &Credential) -> Result<ServerConfi
 struct OneKey(Arc<CertifiedKey>);
 
 impl ResolvesServerCert for OneKey {
-    fn resolve(&self, _hello: server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.clone())
     }
 }

@@ -1,6 +1,7 @@
 //! The client side: show the credential, send the SNI, verify the server's chain and name.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
@@ -19,13 +20,20 @@ use crate::plan::{Host, Originate, Plan, ServerIdentity, Trust};
 
 /// The TLS originations of a plan, each with the configuration of its credential's generation.
 pub struct Originations {
-    entries: Vec<Origination>,
+    /// By the address of the part of the plan that each is for, which it keeps alive.
+    entries: HashMap<usize, Origination>,
     public_roots: Arc<Vec<TrustAnchor<'static>>>,
 }
 
 struct Origination {
     originate: Arc<Originate>,
-    client: PerGeneration<Client>,
+    client: Prepared,
+}
+
+/// What a handshake begins with: made once, or once a generation of the credential.
+enum Prepared {
+    Once(OnceLock<Arc<Client>>),
+    PerGeneration(PerGeneration<Client>),
 }
 
 struct Client {
@@ -37,28 +45,47 @@ struct Client {
 impl Originations {
     /// Prepares every origination of the plan.
     pub fn new(plan: &Plan, store: &Store) -> Self {
-        let entries: Vec<_> = plan
+        let entries: HashMap<_, _> = plan
             .originates()
-            .map(|originate| Origination {
-                originate: originate.clone(),
-                client: PerGeneration::new(store, &originate.credential),
+            .map(|originate| {
+                let client = match &originate.credential {
+                    Some(credential) => Prepared::PerGeneration(PerGeneration::new(store, credential)),
+                    None => Prepared::Once(OnceLock::new()),
+                };
+                (address(originate), Origination { originate: originate.clone(), client })
             })
             .collect();
-        let public = entries.iter().any(|entry| entry.originate.trust == Trust::Public);
+        let public = entries.values().any(|entry| entry.originate.trust == Trust::Public);
         Self { entries, public_roots: Arc::new(if public { public_roots() } else { Vec::new() }) }
     }
 
     fn client(&self, originate: &Arc<Originate>) -> Result<Arc<Client>, Failure> {
-        let entry = self.entries.iter().find(|entry| Arc::ptr_eq(&entry.originate, originate));
-        let unprepared = || Failure::NoCredential("the plan has no such origination".into());
-        entry.ok_or_else(unprepared)?.client.get(|credential| {
-            let anchors = match originate.trust {
-                Trust::Credential => &credential.anchors,
-                Trust::Public => &self.public_roots,
-            };
-            client(originate, Chain::new(anchors.clone()), credential.certified_key.clone())
-        })
+        let entry = self.entries.get(&address(originate));
+        let entry = entry.ok_or_else(|| Failure::NoCredential("the plan has no such origination".into()))?;
+        let public = || Chain::new(self.public_roots.clone());
+        match &entry.client {
+            Prepared::Once(made) => {
+                if let Some(made) = made.get() {
+                    return Ok(made.clone());
+                }
+                let client = Arc::new(client(originate, public(), None)?);
+                Ok(made.get_or_init(|| client).clone())
+            }
+            Prepared::PerGeneration(generations) => generations.get(|credential| {
+                let chain = match originate.trust {
+                    Trust::Credential => Chain::new(credential.anchors.clone()),
+                    Trust::Public => public(),
+                };
+                let key = originate.shows_certificate.then(|| credential.certified_key.clone());
+                client(originate, chain, key)
+            }),
+        }
     }
+}
+
+/// What tells the parts of a plan apart, as long as they live.
+fn address(originate: &Arc<Originate>) -> usize {
+    Arc::as_ptr(originate).addr()
 }
 
 /// Shakes hands with a server.
@@ -74,18 +101,26 @@ pub async fn originate(
     handshake::run(session, stream, Vec::new(), deadline).await
 }
 
-fn client(originate: &Originate, chain: Chain, certified_key: Arc<CertifiedKey>) -> Result<Client, Failure> {
+fn client(
+    originate: &Originate,
+    chain: Chain,
+    certified_key: Option<Arc<CertifiedKey>>,
+) -> Result<Client, Failure> {
     let unusable = |why: &dyn std::fmt::Display| Failure::NoCredential(why.to_string());
     let names = match &originate.server_name {
         ServerIdentity::Host(host) => ServerNames::Host(server_name(host).map_err(|error| unusable(&error))?),
         ServerIdentity::AnyOf(names) => ServerNames::AnyOf(names.clone()),
     };
-    let mut config = ClientConfig::builder_with_provider(policy::provider(&originate.tls))
+    let builder = ClientConfig::builder_with_provider(policy::provider(&originate.tls))
         .with_protocol_versions(&policy::versions(&originate.tls))
         .map_err(|error| unusable(&error))?
         .dangerous() // rustls' word for any verifier but its own: ours checks chain and name, see `verify`
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(chain, names)))
-        .with_client_cert_resolver(Arc::new(OneKey(certified_key)));
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(chain, names)));
+    let mut config = match certified_key {
+        Some(key) => builder.with_client_cert_resolver(Arc::new(OneKey(key))),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = originate.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     config.resumption = Resumption::disabled();
     config.enable_sni = originate.sni.is_some();
     // Without an SNI rustls still wants a name; the verifier does not look at it.

@@ -90,11 +90,12 @@ impl Chain {
 pub(crate) struct ClientVerifier {
     chain: Chain,
     names: Vec<SubjectAltName>,
+    mandatory: bool,
 }
 
 impl ClientVerifier {
-    pub(crate) fn new(chain: Chain, names: Vec<SubjectAltName>) -> Self {
-        Self { chain, names }
+    pub(crate) fn new(chain: Chain, names: Vec<SubjectAltName>, mandatory: bool) -> Self {
+        Self { chain, names, mandatory }
     }
 }
 
@@ -102,6 +103,10 @@ impl ClientCertVerifier for ClientVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         // Hints help a client that must choose among certificates; to strangers they name our CAs.
         &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
     }
 
     fn verify_client_cert(

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::resolve::Resolver;
 use crate::plan::authorize::Permit;
-use crate::plan::{Cluster, Host};
+use crate::plan::{Cluster, Endpoint, Host};
 
 /// How long one address is waited for before the next is tried beside it.
 const STAGGER: Duration = Duration::from_millis(250);
@@ -32,26 +32,40 @@ pub enum DialError {
     Timeout,
 }
 
-/// Connects to an upstream that this connection may reach.
+/// Connects to an upstream that this connection may reach: to the endpoint whose turn it is, or to the next
+/// if it cannot be reached. `random` is drawn for this connection.
 pub async fn dial(
     _spent: Permit,
     cluster: &Cluster,
+    random: u64,
     resolver: &Resolver,
     deadline: Instant,
 ) -> Result<TcpStream, DialError> {
     let attempt = async {
-        let addresses = match &cluster.host {
-            Host::Address(address) => {
-                return connect(SocketAddr::new(*address, cluster.port)).await.map_err(unreachable);
+        let mut failure =
+            DialError::Unresolved(format!("expected an endpoint, found none: {}", cluster.name));
+        for endpoint in cluster.order(random) {
+            match reach(endpoint, resolver).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = error,
             }
-            Host::Name(_) => resolver.resolve(&cluster.host).await.map_err(DialError::Unresolved)?,
-        };
-        match *addresses {
-            [one] => connect(SocketAddr::new(one, cluster.port)).await.map_err(unreachable),
-            _ => connect_first(&addresses, cluster.port).await,
         }
+        Err(failure)
     };
     timeout_at(deadline, attempt).await.unwrap_or(Err(DialError::Timeout))
+}
+
+async fn reach(endpoint: &Endpoint, resolver: &Resolver) -> Result<TcpStream, DialError> {
+    let addresses = match &endpoint.host {
+        Host::Address(address) => {
+            return connect(SocketAddr::new(*address, endpoint.port)).await.map_err(unreachable);
+        }
+        Host::Name(_) => resolver.resolve(&endpoint.host).await.map_err(DialError::Unresolved)?,
+    };
+    match *addresses {
+        [one] => connect(SocketAddr::new(one, endpoint.port)).await.map_err(unreachable),
+        _ => connect_first(&addresses, endpoint.port).await,
+    }
 }
 
 type Attempt = Result<TcpStream, (SocketAddr, io::Error)>;
@@ -118,6 +132,37 @@ mod tests {
         });
     }
 
+    fn cluster(endpoints: &[(&str, u16)]) -> Cluster {
+        let endpoint = |(host, port): &(&str, u16)| {
+            let host = host.parse().map_or_else(|_| Host::Name((*host).into()), Host::Address);
+            Endpoint { host, port: *port, weight: 1 }
+        };
+        Cluster {
+            name: "test".into(),
+            endpoints: endpoints.iter().map(endpoint).collect(),
+            originate: None,
+            connect_timeout: Duration::from_secs(20),
+            balance: Balance::InOrder,
+            origin: Origin::default(),
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_cannot_be_reached_is_followed_by_the_next() {
+        runtime().block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let nobody = closed.local_addr().unwrap().port();
+            drop(closed);
+            let cluster = cluster(&[("absent.invalid", 1), ("127.0.0.1", nobody), ("127.0.0.1", port)]);
+            let permit = authorize(&Rules::default(), None).unwrap();
+            let resolver = Resolver::new(Handle::current());
+            let stream = dial(permit, &cluster, 0, &resolver, Instant::now() + Duration::from_secs(20)).await;
+            assert_eq!(stream.unwrap().peer_addr().unwrap().port(), port);
+        });
+    }
+
     #[test]
     fn a_name_without_address_is_unresolved_and_one_in_hosts_is_found() {
         runtime().block_on(async {
@@ -125,9 +170,9 @@ mod tests {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
             let dial = async |name: &str| {
-                let cluster = Cluster { host: Host::Name(name.into()), port, originate: None };
+                let cluster = cluster(&[(name, port)]);
                 let permit = authorize(&Rules::default(), None).unwrap();
-                dial(permit, &cluster, &resolver, Instant::now() + Duration::from_secs(20)).await
+                dial(permit, &cluster, 0, &resolver, Instant::now() + Duration::from_secs(20)).await
             };
             assert!(dial("localhost").await.is_ok());
             assert!(matches!(dial("absent.invalid").await, Err(DialError::Unresolved(_))));
@@ -135,4 +180,6 @@ mod tests {
     }
 
     use tokio::runtime::Handle;
+
+    use crate::plan::{Balance, Origin};
 }
