@@ -40,13 +40,13 @@ enum Connection {
 
 impl Session {
     /// The server side of a session.
-    pub(crate) fn server(config: Arc<ServerConfig>) -> Result<Self, Error> {
+    pub fn server(config: Arc<ServerConfig>) -> Result<Self, Error> {
         let connection = Connection::Server(Box::new(UnbufferedServerConnection::new(config)?));
         Ok(Self { connection, peer_closed: false })
     }
 
     /// The client side of a session.
-    pub(crate) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
+    pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
         let connection = Connection::Client(Box::new(UnbufferedClientConnection::new(config, name)?));
         Ok(Self { connection, peer_closed: false })
     }
