@@ -91,6 +91,9 @@ pub struct CommonFlags {
     /// Look at the credentials this often even if no change was noticed.
     #[arg(long, env = "TWINLOCK_CREDENTIALS_POLL", value_name = "TIME", default_value = "10s")]
     pub credentials_poll: String,
+    /// What a revocation list that should have been replaced by now does: refuse connections, or warn.
+    #[arg(long, env = "TWINLOCK_CRL_EXPIRED", value_name = "HOW", default_value = "refuse")]
+    pub crl_expired: String,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as the help of the group")]
     pub tls: TlsFlags,

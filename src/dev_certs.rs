@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 
-use crate::credentials::layout::lower;
+use crate::credentials::read::lower;
 
 /// How long before now a certificate becomes valid, for peers whose clocks are behind.
 const BACKDATING: Duration = Duration::from_mins(5);

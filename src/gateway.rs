@@ -99,12 +99,12 @@ impl Gateway {
         warnings.extend(raise_descriptor_limit(configuration.plan.limits.connections_max));
         for slot in store.slots() {
             match slot.refresh(clock::wall()) {
-                Change::Unchanged => {}
+                Change::Unchanged(_) | Change::Held => {}
                 Change::Published { warnings: found, .. } => {
                     let directory = slot.source().directory.display();
                     warnings.extend(found.iter().map(|warning| format!("{warning}: {directory}")));
                 }
-                Change::Refused(error) => return Err(StartError::Credential(error.to_string())),
+                Change::Refused(refusal) => return Err(StartError::Credential(refusal.to_string())),
             }
         }
         let bound = configuration.plan.listeners.iter().map(|listener| {

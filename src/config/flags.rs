@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::report::Report;
 use super::{Configuration, duration, name, policy};
 use crate::cli::{CommonFlags, EgressFlags, IngressFlags};
-use crate::credentials::bundle::Needs;
+use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
+use crate::credentials::trust::CrlExpired;
 use crate::plan::authorize::Rules;
 use crate::plan::limits::{Limits, OnTruncation};
 use crate::plan::policy::TlsPolicy;
@@ -37,7 +38,8 @@ pub fn egress(flags: &EgressFlags) -> Result<Configuration, Report> {
             Trust::Public
         }
     };
-    let common = common(&flags.common, Needs { ca: trust == Trust::Credential }, &mut report);
+    let needs = Needs { ca: trust == Trust::Credential, ..Needs::mutual(Use::Client) };
+    let common = common(&flags.common, needs, &mut report);
     let (Some((host, port)), Some(common), true) = (upstream, common, report.is_empty()) else {
         return Err(report);
     };
@@ -79,7 +81,8 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
         .iter()
         .filter_map(|san| report.note("--allow-san", name::subject_alt_name(san)))
         .collect();
-    let common = common(&flags.common, Needs { ca: true }, &mut report);
+    let needs = Needs::mutual(Use::Server(hosts.clone()));
+    let common = common(&flags.common, needs, &mut report);
     let (Some((host, port)), Some(common), true) = (backend, common, report.is_empty()) else {
         return Err(report);
     };
@@ -147,6 +150,11 @@ impl Common {
 }
 
 fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Common> {
+    let crl_expired = match flags.crl_expired.as_str() {
+        "refuse" => Some(CrlExpired::Refuse),
+        "warn" => Some(CrlExpired::Warn),
+        other => report.note("--crl-expired", Err(format!("expected refuse or warn, found {other:?}"))),
+    };
     let listen: Vec<_> =
         flags.listen.iter().filter_map(|text| report.note("--listen", name::listen_address(text))).collect();
     let on_truncation = match flags.on_truncation.as_str() {
@@ -178,7 +186,7 @@ fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Comm
         credential: Source {
             name: CredentialName("default".into()),
             directory: flags.credentials.clone(),
-            needs,
+            needs: Needs { crl_expired: crl_expired?, ..needs },
         },
         tls: tls?,
         limits: Limits {

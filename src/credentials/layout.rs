@@ -1,183 +1,226 @@
-//! Which file of a credential directory is what, and how they are read as one set.
+//! Which file of a credential is what: the keys of a Kubernetes secret as Istio reads them, and their order.
 //!
-//! The layout is that of a mounted Kubernetes secret: `tls.crt`, `tls.key` and `ca.crt`, plain or as
-//! links through `..data`. That link is resolved once, and every file is opened relative to the
-//! directory it led to, so a swap in the middle of a read cannot mix two generations.
+//! A credential is a directory; a root folder holds one for each name. `cert` and `key` come before
+//! `tls.crt` and `tls.key`, `cacert` before `ca.crt`; a directory `NAME-cacert` beside `NAME` takes the
+//! place of both CA files of `NAME`. A revocation list belongs to the CA file of its own family.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use super::read::{Content, Set};
 
-/// The certificate chain, leaf first.
-pub const CHAIN: &str = "tls.crt";
-/// The private key of the leaf.
-pub const KEY: &str = "tls.key";
-/// The CA certificates that verify the other side.
-pub const CA: &str = "ca.crt";
+/// Where a mounted secret's files are (the kubelet's atomic writer).
+pub const DATA: &str = "..data";
+/// What the name of a directory that holds a CA alone ends in.
+const APART: &str = "-cacert";
 
-/// Kubernetes refuses secrets over 1 MiB; a larger file is a mistake or an attack.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Certificate chain and private key, in order of precedence.
+const PAIRS: [[&str; 2]; 2] = [["cert", "key"], ["tls.crt", "tls.key"]];
+/// CA certificates and their revocation list, in order of precedence.
+const CAS: [[&str; 2]; 2] = [["cacert", "crl"], ["ca.crt", "ca.crl"]];
 
-/// The bytes of a credential directory, read as one set; `None` where there is no such file.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Files {
-    /// `tls.crt`.
-    pub chain: Option<Vec<u8>>,
-    /// `tls.key`.
-    pub key: Option<Vec<u8>>,
-    /// `ca.crt`.
-    pub ca: Option<Vec<u8>>,
+/// Every file that is read.
+pub const FILES: [&str; 8] = ["cert", "key", "tls.crt", "tls.key", "cacert", "crl", "ca.crt", "ca.crl"];
+
+/// Whether a file of this name is a revocation list.
+pub fn is_crl(name: &str) -> bool {
+    CAS.iter().any(|[_, crl]| *crl == name)
 }
 
-impl Files {
-    /// A digest of the whole set: equal for equal contents, and keeps no key in memory.
-    pub fn fingerprint(&self) -> Fingerprint {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for file in [&self.chain, &self.key, &self.ca] {
-            // Lengths keep the parts apart; an absent file is not an empty one.
-            let length = file.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64);
-            context.update(&length.to_be_bytes());
-            context.update(file.as_deref().unwrap_or_default());
-        }
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.copy_from_slice(context.finish().as_ref());
-        fingerprint
-    }
-}
-
-/// SHA-256 over the files of a set.
-pub type Fingerprint = [u8; 32];
-
-impl fmt::Debug for Files {
-    /// Never the bytes: one of the files is a private key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Files").finish_non_exhaustive()
-    }
-}
-
-/// Why a directory could not be read.
+/// A file that is there and holds something.
 #[derive(Debug)]
-pub enum ReadError {
-    /// The directory itself, or one of its files.
-    Io(PathBuf, io::Error),
-    /// Something that is not a regular file: a FIFO would never end, a device may do anything.
-    NotAFile(PathBuf),
-    /// More than a Kubernetes secret can hold, 1 MiB.
-    TooLarge(PathBuf),
+pub struct Named<'content> {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it holds.
+    pub bytes: &'content [u8],
 }
 
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(path, error) => write!(f, "cannot read {}: {}", path.display(), lower(error)),
-            Self::NotAFile(path) => {
-                write!(f, "expected a regular file, found something else: {}", path.display())
-            }
-            Self::TooLarge(path) => {
-                write!(
-                    f,
-                    "expected a file of at most {FILE_BYTES_MAX} bytes, found a larger one: {}",
-                    path.display()
-                )
-            }
-        }
+/// What is not there.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// A file.
+    File(PathBuf),
+    /// Anything in a file.
+    Content(PathBuf),
+    /// A CA in the directory that is there for nothing else.
+    Ca(PathBuf),
+}
+
+/// The directory beside a credential's own that holds its CA, if it exists.
+pub fn apart(directory: &Path) -> Option<PathBuf> {
+    let name = directory.file_name()?;
+    if is_apart(name) {
+        return None;
     }
+    let mut name = name.to_owned();
+    name.push(APART);
+    Some(directory.with_file_name(name))
 }
 
-impl std::error::Error for ReadError {}
-
-/// The system's words for an error, in our case and without its number.
-pub(crate) fn lower(error: &io::Error) -> String {
-    let text = error.to_string().to_lowercase();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+/// Whether a directory of this name holds a CA and no key pair.
+pub fn is_apart(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.ends_with(APART))
 }
 
-/// Reads every file of the layout that is there.
-pub fn read(directory: &Path) -> Result<Files, ReadError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = |at: &OwnedFd, name: &str| openat(at.as_fd(), name, flags, Mode::empty());
-    let root = openat(CWD, directory, flags, Mode::empty())
-        .map_err(|error| ReadError::Io(directory.to_owned(), error.into()))?;
-    // A mounted secret: its files live in the directory that `..data` names at this moment.
-    let set = match open(&root, "..data") {
-        Ok(set) => set,
-        Err(rustix::io::Errno::NOENT) => root,
-        Err(error) => return Err(ReadError::Io(directory.join("..data"), error.into())),
+/// The directory of a credential in a root folder. The name becomes a path, so it must be a plain name:
+/// a DNS subdomain, as Kubernetes asks of its secrets (RFC 1123).
+pub fn directory(root: &Path, name: &str) -> Result<PathBuf, String> {
+    let label = |label: &str| {
+        let edge = |letter: Option<char>| letter.is_some_and(|letter| letter != '-');
+        let known = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+        label.chars().all(known) && edge(label.chars().next()) && edge(label.chars().last())
     };
-    Ok(Files {
-        chain: read_file(&set, directory, CHAIN)?,
-        key: read_file(&set, directory, KEY)?,
-        ca: read_file(&set, directory, CA)?,
-    })
+    if name.len() <= 253 && name.split('.').all(label) {
+        Ok(root.join(name))
+    } else {
+        Err(format!(
+            "expected lower-case letters, digits, - and . as the name of a credential, found {name:?}"
+        ))
+    }
 }
 
-fn read_file(set: &OwnedFd, directory: &Path, name: &str) -> Result<Option<Vec<u8>>, ReadError> {
-    let path = || directory.join(name);
-    // Non-blocking, so that opening a FIFO returns and can be refused.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match openat(set.as_fd(), name, flags, Mode::empty()) {
-        Ok(file) => file,
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(ReadError::Io(path(), error.into())),
+/// The certificate chain and its key: of the first family that is whole.
+pub fn key_pair(content: &Content) -> Result<[Named<'_>; 2], Lacking> {
+    let set = &content.own;
+    let whole = PAIRS.iter().find(|pair| pair.iter().all(|name| set.holds(name)));
+    // Of none that is whole, the one that somebody began is complained of.
+    let begun = || PAIRS.iter().max_by_key(|pair| pair.iter().filter(|name| set.get(name).is_some()).count());
+    let [chain, key] = whole.or_else(begun).unwrap_or(&PAIRS[1]);
+    Ok([file(set, chain)?, file(set, key)?])
+}
+
+/// Whether anything of a key pair is there.
+pub fn has_key_pair(content: &Content) -> bool {
+    PAIRS.iter().flatten().any(|name| content.own.get(name).is_some())
+}
+
+/// The CA certificates, and the revocation lists that belong to them.
+pub fn ca(content: &Content) -> Result<(Named<'_>, Option<Named<'_>>), Lacking> {
+    let set = content.apart.as_ref().unwrap_or(&content.own);
+    let Some([ca, crl]) = CAS.iter().find(|[ca, _]| set.holds(ca)) else {
+        return Err(match &content.apart {
+            Some(apart) => Lacking::Ca(apart.directory().to_owned()),
+            // It is not there or empty, and so is what comes before it.
+            None => file(set, CAS[1][0]).err().unwrap_or_else(|| Lacking::File(set.path(CAS[1][0]))),
+        });
     };
-    let stat = fstat(&file).map_err(|error| ReadError::Io(path(), error.into()))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(ReadError::NotAFile(path()));
+    let crl = set.get(crl).map(|bytes| Named { path: set.path(crl), bytes });
+    Ok((file(set, ca)?, crl))
+}
+
+/// Whether anything of a CA is there.
+pub fn has_ca(content: &Content) -> bool {
+    content.apart.is_some() || CAS.iter().flatten().any(|name| content.own.get(name).is_some())
+}
+
+/// Revocation lists that are there and belong to nothing that is used.
+pub fn stray_crls(content: &Content, used: Option<&Path>) -> Vec<PathBuf> {
+    let sets = std::iter::once(&content.own).chain(&content.apart);
+    let all = sets
+        .flat_map(|set| CAS.iter().filter(|[_, crl]| set.get(crl).is_some()).map(|[_, crl]| set.path(crl)));
+    all.filter(|path| Some(path.as_path()) != used).collect()
+}
+
+fn file<'content>(set: &'content Set, name: &str) -> Result<Named<'content>, Lacking> {
+    let path = set.path(name);
+    match set.get(name) {
+        None => Err(Lacking::File(path)),
+        Some([]) => Err(Lacking::Content(path)),
+        Some(bytes) => Ok(Named { path, bytes }),
     }
-    let mut bytes = Vec::new();
-    let read = File::from(file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|error| ReadError::Io(path(), error))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(ReadError::TooLarge(path()));
-    }
-    Ok(Some(bytes))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use super::*;
 
-    #[test]
-    fn a_mounted_secret_is_read_through_its_data_link() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("..one")).unwrap();
-        std::fs::write(dir.path().join("..one/tls.crt"), "one").unwrap();
-        symlink("..one", dir.path().join("..data")).unwrap();
-        symlink("..data/tls.crt", dir.path().join("tls.crt")).unwrap();
-        let files = read(dir.path()).unwrap();
-        assert_eq!(files.chain.as_deref(), Some(&b"one"[..]));
-        assert_eq!(files.key, None);
+    fn set(directory: &str, files: &[(&'static str, &str)]) -> Set {
+        let files = files.iter().map(|(name, text)| (*name, text.as_bytes().to_vec()));
+        Set::new(directory.into(), files.collect())
+    }
+
+    fn own(files: &[(&'static str, &str)]) -> Content {
+        Content { own: set("mysql", files), apart: None }
+    }
+
+    fn paths<'content>(files: impl IntoIterator<Item = Named<'content>>) -> Vec<String> {
+        files.into_iter().map(|file| file.path.display().to_string()).collect()
     }
 
     #[test]
-    fn what_is_not_a_small_regular_file_is_refused_by_name() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("tls.crt")).unwrap();
-        assert!(read(dir.path()).unwrap_err().to_string().contains("expected a regular file"));
-        std::fs::remove_dir(dir.path().join("tls.crt")).unwrap();
-        let large = File::create(dir.path().join("tls.key")).unwrap();
-        large.set_len(FILE_BYTES_MAX + 1).unwrap();
-        let message = read(dir.path()).unwrap_err().to_string();
-        assert!(message.contains("tls.key") && message.contains("larger"), "{message}");
-        symlink("loop", dir.path().join("loop")).unwrap();
-        assert!(read(&dir.path().join("loop")).is_err());
-        assert!(
-            read(&dir.path().join("absent")).unwrap_err().to_string().ends_with("no such file or directory")
+    fn the_first_whole_pair_is_taken() {
+        let check = |files: &[(&'static str, &str)], expected: Result<[&str; 2], Lacking>| {
+            let content = own(files);
+            let found = key_pair(&content).map(paths);
+            assert_eq!(found, expected.map(|names| names.map(|name| format!("mysql/{name}")).to_vec()));
+        };
+        let (generic, tls) = ([("cert", "c"), ("key", "k")], [("tls.crt", "c"), ("tls.key", "k")]);
+        check(&tls, Ok(["tls.crt", "tls.key"]));
+        check(&[generic, tls].concat(), Ok(["cert", "key"]));
+        check(&[&generic[..1], &tls].concat(), Ok(["tls.crt", "tls.key"]));
+        check(&[("cert", "c"), ("key", ""), tls[0], tls[1]], Ok(["tls.crt", "tls.key"]));
+        check(&[], Err(Lacking::File("mysql/tls.crt".into())));
+        check(&tls[..1], Err(Lacking::File("mysql/tls.key".into())));
+        check(&generic[..1], Err(Lacking::File("mysql/key".into())));
+        check(&[("tls.crt", ""), ("tls.key", "k")], Err(Lacking::Content("mysql/tls.crt".into())));
+    }
+
+    #[test]
+    fn the_ca_comes_from_the_directory_beside_and_then_from_nowhere_else() {
+        let check = |content: &Content, expected: Result<(&str, Option<&str>), Lacking>| {
+            let text = |file: Named<'_>| file.path.display().to_string();
+            let found = ca(content).map(|(ca, crl)| (text(ca), crl.map(text)));
+            assert_eq!(found, expected.map(|(ca, crl)| (ca.to_owned(), crl.map(str::to_owned))));
+        };
+        let both = own(&[("ca.crt", "a"), ("ca.crl", "l"), ("cacert", "b")]);
+        check(&both, Ok(("mysql/cacert", None)));
+        assert_eq!(stray_crls(&both, None), [PathBuf::from("mysql/ca.crl")]);
+        check(
+            &own(&[("ca.crt", "a"), ("ca.crl", "l"), ("crl", "m")]),
+            Ok(("mysql/ca.crt", Some("mysql/ca.crl"))),
         );
+        check(&own(&[("ca.crt", "a"), ("cacert", "")]), Ok(("mysql/ca.crt", None)));
+        check(&own(&[]), Err(Lacking::File("mysql/ca.crt".into())));
+        check(&own(&[("ca.crt", "")]), Err(Lacking::Content("mysql/ca.crt".into())));
+        let apart = |files| Content { apart: Some(set("mysql-cacert", files)), ..own(&[("ca.crt", "a")]) };
+        check(
+            &apart(&[("cacert", "b"), ("crl", "l")]),
+            Ok(("mysql-cacert/cacert", Some("mysql-cacert/crl"))),
+        );
+        check(&apart(&[("ca.crt", "b"), ("crl", "l")]), Ok(("mysql-cacert/ca.crt", None)));
+        check(&apart(&[("tls.crt", "c")]), Err(Lacking::Ca("mysql-cacert".into())));
     }
 
     #[test]
-    fn a_fifo_is_refused_and_does_not_hang() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ca.crt");
-        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        assert!(matches!(read(dir.path()), Err(ReadError::NotAFile(found)) if found == path));
+    fn a_name_that_is_no_plain_name_does_not_become_a_path() {
+        let root = Path::new("/root");
+        for name in ["mysql", "mysql-cacert", "a.b-c.d", "0"] {
+            assert_eq!(directory(root, name), Ok(root.join(name)));
+        }
+        let long = "a".repeat(254);
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/a",
+            "../a",
+            "a..b",
+            "-a",
+            "a-",
+            "A",
+            "a b",
+            "kubernetes://a",
+            "a\0",
+            "é",
+            &long,
+        ] {
+            assert!(directory(root, name).is_err(), "{name:?}");
+        }
+        assert_eq!(apart(Path::new("/root/mysql")), Some("/root/mysql-cacert".into()));
+        assert_eq!(apart(Path::new("mysql")), Some("mysql-cacert".into()));
+        assert_eq!(apart(Path::new("/root/mysql-cacert")), None);
+        assert_eq!(apart(Path::new("..")), None);
     }
 }

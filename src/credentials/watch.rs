@@ -1,21 +1,28 @@
 //! Notices that a credential directory has changed: inotify for speed, a poll for certainty.
 //!
-//! What an event says is never trusted. Any event only means "look now", and the store compares
-//! contents, so a lost event, an overflow or a filesystem without events costs time and nothing else.
+//! What an event says is never trusted. An event of an entry that concerns a credential only means "look
+//! now", and the store compares contents, so a lost event, an overflow or a filesystem without events
+//! costs time and nothing else.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
+use super::levels::Levels;
 use super::store::Store;
 use crate::clock;
 
 /// One update of a mounted secret raises several events; this long after the first, one look is taken.
 const DEBOUNCE: Duration = Duration::from_millis(150);
+
+/// A set that is held back is looked at this often, and an event is never waited for longer.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A look that an event led to is followed by one more: a directory that is deleted and made again can
 /// lose its watch to the tidying up of the old one, and with it the events that come next.
@@ -58,27 +65,25 @@ pub fn start(store: Arc<Store>, poll_interval: Duration) -> std::io::Result<(Nud
     let nudge = Nudge(sender);
     let events = nudge.clone();
     let thread = std::thread::Builder::new().name("credentials".into()).spawn(move || {
-        run(&store, inotify(events), &wakes, poll_interval);
+        run(&store, Events::start(events), &wakes, poll_interval);
     })?;
     Ok((nudge, thread))
 }
 
-fn run(
-    store: &Store,
-    mut watcher: Option<RecommendedWatcher>,
-    wakes: &Receiver<Wake>,
-    poll_interval: Duration,
-) {
+fn run(store: &Store, mut events: Option<Events>, wakes: &Receiver<Wake>, poll_interval: Duration) {
     // Watched first and looked at then: what changes behind the look raises an event.
     let mut look = |store: &Store| {
-        if let Some(watcher) = &mut watcher {
-            watch_directories(watcher, store);
+        if let Some(events) = &mut events {
+            events.follow(store);
         }
-        store.refresh(clock::wall());
+        store.refresh(clock::wall())
     };
-    look(store);
+    let mut held = look(store);
     let mut patience = poll_interval;
     loop {
+        if held {
+            patience = patience.min(SOON);
+        }
         let wake = wakes.recv_timeout(patience);
         patience = poll_interval;
         match wake {
@@ -91,7 +96,7 @@ fn run(
                 patience = poll_interval.min(SECOND_LOOK);
             }
         }
-        look(store);
+        held = look(store);
     }
 }
 
@@ -108,31 +113,65 @@ fn settle(wakes: &Receiver<Wake>) -> Wake {
     Wake::Now
 }
 
-fn inotify(nudge: Nudge) -> Option<RecommendedWatcher> {
-    let handler = move |event: notify::Result<notify::Event>| {
-        // Our own reads raise access events: to act on them would be to look for ever.
-        let ours = matches!(&event, Ok(event) if matches!(event.kind, EventKind::Access(_)));
-        if !ours {
-            nudge.send(Wake::Event);
-        }
-    };
-    let watcher = notify::recommended_watcher(handler);
-    watcher.inspect_err(|error| tracing::warn!("no inotify, changes are found by polling only: {error}")).ok()
+/// What the kernel tells of the levels that lead to the credentials.
+struct Events {
+    watcher: RecommendedWatcher,
+    /// What concerns us: the handler asks it of every event.
+    levels: Arc<ArcSwap<Levels>>,
+    watched: BTreeSet<PathBuf>,
 }
 
-/// Watches each directory and its parent: the first sees files and `..data` change, the second sees
-/// the directory replaced or made after start. Done again before every look, because a directory that
-/// was replaced is another one; to watch what is watched already changes nothing.
-fn watch_directories(watcher: &mut RecommendedWatcher, store: &Store) {
-    for slot in store.slots() {
-        let directory = slot.source().directory.as_path();
-        let parent =
-            directory.parent().map(|parent| if parent == Path::new("") { Path::new(".") } else { parent });
-        for path in [Some(directory), parent].into_iter().flatten() {
-            if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
-                tracing::debug!(path = %path.display(), "not watched, found by polling only: {error}");
+impl Events {
+    fn start(nudge: Nudge) -> Option<Self> {
+        let levels = Arc::new(ArcSwap::from_pointee(Levels::default()));
+        let known = levels.clone();
+        let handler = move |event: notify::Result<notify::Event>| {
+            if matters(&event, &known.load()) {
+                nudge.send(Wake::Event);
+            }
+        };
+        match notify::recommended_watcher(handler) {
+            Ok(watcher) => Some(Self { watcher, levels, watched: BTreeSet::new() }),
+            Err(error) => {
+                tracing::warn!("no inotify, changes are found by polling only: {error}");
+                None
             }
         }
+    }
+
+    /// Watches every level of every credential, and none that is not one any more. Done again before
+    /// every look, because a directory that was replaced is another one; to watch what is watched
+    /// already changes nothing.
+    fn follow(&mut self, store: &Store) {
+        let mut levels = Levels::default();
+        store.slots().for_each(|slot| levels.add(Levels::of(&slot.source().directory)));
+        let wanted: BTreeSet<_> = levels.directories().map(PathBuf::from).collect();
+        // Known first: an event may come before the call returns.
+        self.levels.store(Arc::new(levels));
+        for directory in &wanted {
+            if let Err(error) = self.watcher.watch(directory, RecursiveMode::NonRecursive) {
+                tracing::debug!(path = %directory.display(), "not watched, found by polling only: {error}");
+            }
+        }
+        for directory in self.watched.difference(&wanted) {
+            // One that is gone took its watch along.
+            let _ = self.watcher.unwatch(directory);
+        }
+        self.watched = wanted;
+    }
+}
+
+/// Whether an event is a reason to look.
+fn matters(event: &notify::Result<notify::Event>, levels: &Levels) -> bool {
+    match event {
+        // Our own reads raise access events: to act on them would be to look for ever.
+        Ok(event) if matches!(event.kind, EventKind::Access(_)) => false,
+        Ok(event) => {
+            event.need_rescan()
+                || event.paths.is_empty()
+                || event.paths.iter().any(|path| levels.concern(path))
+        }
+        Err(_) => true,
     }
 }
 

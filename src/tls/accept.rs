@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::generation::PerGeneration;
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Session;
-use super::verify::{Chain, ClientVerifier};
+use super::verify::ClientVerifier;
 use super::{fault, policy};
 use crate::credentials::bundle::Credential;
 use crate::credentials::store::Store;
@@ -230,19 +230,21 @@ pub async fn refuse_name(stream: &TcpStream) {
 }
 
 fn server_config(accept: &Accept, credential: &Credential) -> Result<ServerConfig, Failure> {
-    let chain = Chain::new(credential.anchors.clone());
+    let certified_key = credential.certified_key.clone();
+    let missing = || Failure::NoCredential("it holds no certificate".into());
+    let certified_key = certified_key.ok_or_else(missing)?;
     let builder = ServerConfig::builder_with_provider(policy::provider(&accept.tls))
         .with_protocol_versions(&policy::versions(&accept.tls))
         .map_err(|error| Failure::NoCredential(error.to_string()))?;
     let mandatory = accept.client == ClientCertificate::Required;
-    let verifier = ClientVerifier::new(chain, accept.client_names.clone(), mandatory);
+    let verifier = ClientVerifier::new(credential.trust.clone(), accept.client_names.clone(), mandatory);
     let builder = match accept.client {
         ClientCertificate::Required | ClientCertificate::Optional => {
             builder.with_client_cert_verifier(Arc::new(verifier))
         }
         ClientCertificate::NotAsked => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(OneKey(credential.certified_key.clone())));
+    let mut config = builder.with_cert_resolver(Arc::new(OneKey(certified_key)));
     // Ciphers that an operator lists are in the operator's order.
     config.ignore_client_order = !accept.tls.ciphers.is_empty();
     // A resumed session repeats no check of the client, so there is none.

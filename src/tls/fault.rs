@@ -79,6 +79,12 @@ fn detail(error: &Error) -> String {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "expected a certificate issued by a CA of the bundle, found another issuer".into()
         }
+        Error::InvalidCertificate(CertificateError::Revoked) => {
+            "expected a certificate that is in force, found one that its CA has revoked".into()
+        }
+        Error::InvalidCertificate(CertificateError::UnknownRevocationStatus) => {
+            "expected a revocation list of every CA of the chain, found a CA without one".into()
+        }
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "expected a TLS record, found other bytes".into()
         }

@@ -6,23 +6,24 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
-use rustls_pki_types::{IpAddr, ServerName, TrustAnchor};
+use rustls_pki_types::{IpAddr, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::generation::PerGeneration;
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Session;
-use super::verify::{Chain, ServerNames, ServerVerifier};
+use super::verify::{ServerNames, ServerVerifier};
 use super::{fault, policy};
 use crate::credentials::store::Store;
+use crate::credentials::trust::TrustBundle;
 use crate::plan::{Host, Originate, Plan, ServerIdentity, Trust};
 
 /// The TLS originations of a plan, each with the configuration of its credential's generation.
 pub struct Originations {
     /// By the address of the part of the plan that each is for, which it keeps alive.
     entries: HashMap<usize, Origination>,
-    public_roots: Arc<Vec<TrustAnchor<'static>>>,
+    public_roots: Arc<TrustBundle>,
 }
 
 struct Origination {
@@ -56,13 +57,14 @@ impl Originations {
             })
             .collect();
         let public = entries.values().any(|entry| entry.originate.trust == Trust::Public);
-        Self { entries, public_roots: Arc::new(if public { public_roots() } else { Vec::new() }) }
+        let public_roots = if public { public_roots() } else { TrustBundle::default() };
+        Self { entries, public_roots: Arc::new(public_roots) }
     }
 
     fn client(&self, originate: &Arc<Originate>) -> Result<Arc<Client>, Failure> {
         let entry = self.entries.get(&address(originate));
         let entry = entry.ok_or_else(|| Failure::NoCredential("the plan has no such origination".into()))?;
-        let public = || Chain::new(self.public_roots.clone());
+        let public = || self.public_roots.clone();
         match &entry.client {
             Prepared::Once(made) => {
                 if let Some(made) = made.get() {
@@ -72,12 +74,14 @@ impl Originations {
                 Ok(made.get_or_init(|| client).clone())
             }
             Prepared::PerGeneration(generations) => generations.get(|credential| {
-                let chain = match originate.trust {
-                    Trust::Credential => Chain::new(credential.anchors.clone()),
+                let trust = match originate.trust {
+                    Trust::Credential => credential.trust.clone(),
                     Trust::Public => public(),
                 };
-                let key = originate.shows_certificate.then(|| credential.certified_key.clone());
-                client(originate, chain, key)
+                let key = credential.certified_key.clone();
+                let missing = || Failure::NoCredential("it holds no certificate".into());
+                let key = if originate.shows_certificate { Some(key.ok_or_else(missing)?) } else { None };
+                client(originate, trust, key)
             }),
         }
     }
@@ -103,7 +107,7 @@ pub async fn originate(
 
 fn client(
     originate: &Originate,
-    chain: Chain,
+    trust: Arc<TrustBundle>,
     certified_key: Option<Arc<CertifiedKey>>,
 ) -> Result<Client, Failure> {
     let unusable = |why: &dyn std::fmt::Display| Failure::NoCredential(why.to_string());
@@ -115,7 +119,7 @@ fn client(
         .with_protocol_versions(&policy::versions(&originate.tls))
         .map_err(|error| unusable(&error))?
         .dangerous() // rustls' word for any verifier but its own: ours checks chain and name, see `verify`
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(chain, names)));
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(trust, names)));
     let mut config = match certified_key {
         Some(key) => builder.with_client_cert_resolver(Arc::new(OneKey(key))),
         None => builder.with_no_client_auth(),
@@ -139,7 +143,7 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, rustls_pki_types::Inv
 }
 
 /// The roots of the system where it has any, else those compiled in.
-fn public_roots() -> Vec<TrustAnchor<'static>> {
+fn public_roots() -> TrustBundle {
     let native = rustls_native_certs::load_native_certs();
     let anchors: Vec<_> = native
         .certs
@@ -151,10 +155,10 @@ fn public_roots() -> Vec<TrustAnchor<'static>> {
             roots = webpki_roots::TLS_SERVER_ROOTS.len(),
             "no system roots, using those compiled in"
         );
-        return webpki_roots::TLS_SERVER_ROOTS.to_vec();
+        return TrustBundle::of_roots(webpki_roots::TLS_SERVER_ROOTS.to_vec());
     }
     tracing::info!(roots = anchors.len(), "using the system's public roots");
-    anchors
+    TrustBundle::of_roots(anchors)
 }
 
 /// The certificate of the one credential, whatever CAs the server hints at: a server that refuses it

@@ -15,12 +15,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyUsage};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::PROVIDER;
+use crate::credentials::trust::{Revocation, TrustBundle};
 use crate::plan::identity::{PeerIdentity, SubjectAltName};
 use crate::plan::outcome::TlsFault;
 
@@ -61,41 +62,16 @@ pub(crate) fn with_names(fault: TlsFault) -> TlsFault {
     }
 }
 
-/// The CAs whose signature counts, and the check that a chain ends in one of them.
-#[derive(Clone)]
-pub(crate) struct Chain {
-    anchors: Arc<Vec<TrustAnchor<'static>>>,
-}
-
-impl Chain {
-    pub(crate) fn new(anchors: Arc<Vec<TrustAnchor<'static>>>) -> Self {
-        Self { anchors }
-    }
-
-    fn verify(
-        &self,
-        leaf: &EndEntityCert<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-        usage: impl ExtendedKeyUsageValidator,
-    ) -> Result<(), Error> {
-        let algorithms = PROVIDER.signature_verification_algorithms.all;
-        leaf.verify_for_usage(algorithms, &self.anchors, intermediates, now, usage, None, None)
-            .map(|_path| ())
-            .map_err(into_rustls)
-    }
-}
-
 /// Verifies clients: the chain, then, where names are listed, that the certificate carries one.
 pub(crate) struct ClientVerifier {
-    chain: Chain,
+    trust: Arc<TrustBundle>,
     names: Vec<SubjectAltName>,
     mandatory: bool,
 }
 
 impl ClientVerifier {
-    pub(crate) fn new(chain: Chain, names: Vec<SubjectAltName>, mandatory: bool) -> Self {
-        Self { chain, names, mandatory }
+    pub(crate) fn new(trust: Arc<TrustBundle>, names: Vec<SubjectAltName>, mandatory: bool) -> Self {
+        Self { trust, names, mandatory }
     }
 }
 
@@ -117,7 +93,8 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
         let identity = note_presented(end_entity, &leaf)?;
-        self.chain.verify(&leaf, intermediates, now, KeyUsage::client_auth())?;
+        let usage = KeyUsage::client_auth();
+        self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked).map_err(into_rustls)?;
         if self.names.is_empty() || self.names.iter().any(|name| name.matches(&identity)) {
             Ok(ClientCertVerified::assertion())
         } else {
@@ -159,13 +136,13 @@ pub(crate) enum ServerNames {
 
 /// Verifies servers: the chain, then the name.
 pub(crate) struct ServerVerifier {
-    chain: Chain,
+    trust: Arc<TrustBundle>,
     names: ServerNames,
 }
 
 impl ServerVerifier {
-    pub(crate) fn new(chain: Chain, names: ServerNames) -> Self {
-        Self { chain, names }
+    pub(crate) fn new(trust: Arc<TrustBundle>, names: ServerNames) -> Self {
+        Self { trust, names }
     }
 }
 
@@ -181,7 +158,8 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
         let identity = note_presented(end_entity, &leaf)?;
-        self.chain.verify(&leaf, intermediates, now, KeyUsage::server_auth())?;
+        let usage = KeyUsage::server_auth();
+        self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked).map_err(into_rustls)?;
         match &self.names {
             ServerNames::Host(name) => leaf.verify_is_valid_for_subject_name(name).map_err(|error| {
                 note_mismatch(&[name.to_str()], &identity);

@@ -1,7 +1,7 @@
 //! Credential directories that cannot be used.
 
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::refusal::assert_refused;
 use crate::support::authority::{Authority, Leaf};
@@ -162,23 +162,176 @@ fn an_egress_with_public_roots_needs_no_ca_file() {
     Program::egress(&certs, ([127, 0, 0, 1], 1).into(), &["--ca", "public"]);
 }
 
-/// The ingress starts with a certificate of its own that is not valid now, and says so once.
-fn check_own_validity(leaf: &Leaf, warning: &str) {
+/// An own certificate that a peer would refuse is not begun with.
+fn check_own(leaf: &Leaf, problem: &str) {
     let certs = Certs::mint();
     Authority::of(&certs).issue(leaf).install(&certs.ingress());
-    let ingress = Program::ingress(&certs, ([127, 0, 0, 1], 1).into(), &[]);
-    ingress.wait_for_stderr(warning);
-    let directory: PathBuf = certs.ingress();
-    assert_eq!(ingress.said(path(&directory)), 1, "{}", ingress.stderr());
-    assert_eq!(ingress.said("WARN"), 1, "{}", ingress.stderr());
+    ingress_with(&certs.ingress(), problem);
 }
 
 #[test]
-fn an_own_certificate_that_expired_is_a_warning() {
-    check_own_validity(&Leaf::server(&[HOST]).expired(), "own certificate expired");
+fn an_own_certificate_that_is_not_valid_now_is_refused() {
+    check_own(&Leaf::server(&[HOST]).expired(), "expected a valid certificate, found one that expired on ");
+    check_own(
+        &Leaf::server(&[HOST]).valid(1, 2),
+        "expected a valid certificate, found one that is valid from ",
+    );
 }
 
 #[test]
-fn an_own_certificate_that_is_not_valid_yet_is_a_warning() {
-    check_own_validity(&Leaf::server(&[HOST]).valid(1, 2), "own certificate becomes valid only in");
+fn an_own_certificate_for_another_use_is_refused() {
+    check_own(&Leaf::client(&[HOST]), "expected a certificate for servers (extended key usage), found one");
+    let certs = Certs::mint();
+    Authority::of(&certs).issue(&Leaf::server(&["egress.example"])).install(&certs.egress());
+    egress_with(&certs.egress(), "expected a certificate for clients (extended key usage), found one");
+}
+
+#[test]
+fn an_own_certificate_for_another_host_is_refused_and_one_without_dns_names_is_told_of() {
+    let problem = format!("expected a certificate for the host {HOST}, found one for other.example: ");
+    check_own(&Leaf::server(&["other.example"]), &problem);
+    check_own(
+        &Leaf::server(&[]),
+        &format!("expected a certificate for the host {HOST}, found one for no name: "),
+    );
+    let certs = Certs::mint();
+    Authority::of(&certs).issue(&Leaf::server(&["spiffe://td/ns/a/sa/b"])).install(&certs.ingress());
+    Program::ingress(&certs, ([127, 0, 0, 1], 1).into(), &[]).wait_for_stderr("carries no DNS name");
+}
+
+#[test]
+fn a_ca_in_place_of_a_certificate_and_a_certificate_in_place_of_a_ca_are_refused() {
+    let certs = Certs::mint();
+    for name in ["tls.crt", "tls.key"] {
+        let of_ca = certs.dir.path().join(name.replace("tls", "ca"));
+        std::fs::copy(of_ca, certs.ingress().join(name)).expect("copied");
+    }
+    let found = "expected the certificate of a server or client, found a CA (";
+    ingress_with(&certs.ingress(), found);
+    let certs = Certs::mint();
+    std::fs::copy(certs.ingress().join("tls.crt"), certs.ingress().join("ca.crt")).expect("copied");
+    ingress_with(&certs.ingress(), "expected CA certificates, found a certificate that may sign no others (");
+}
+
+#[test]
+fn der_is_named_as_such() {
+    let certs = Certs::mint();
+    for name in FILES {
+        let file = certs.ingress().join(name);
+        let original = std::fs::read(&file).expect("a file");
+        std::fs::write(&file, [0x30, 0x82, 1, 2]).expect("written");
+        ingress_with(&certs.ingress(), &format!("expected valid PEM, found DER: {}", file.display()));
+        std::fs::write(&file, original).expect("written");
+    }
+}
+
+#[test]
+fn a_revocation_list_that_cannot_be_relied_on_is_refused() {
+    let check = |list: &str, problem: &str| {
+        let certs = Certs::mint();
+        std::fs::write(certs.ingress().join("ca.crl"), list).expect("written");
+        ingress_with(&certs.ingress(), problem);
+        ingress_with(&certs.ingress(), "/ca.crl");
+    };
+    let another = Authority::new();
+    check(&another.crl(&[], 1), "found a revocation list of another CA (");
+    check("", "expected at least one PEM X509 CRL, found none");
+    check("-----BEGIN X509 CRL-----\nMIIB\n", "expected valid PEM");
+    check(
+        "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+        "found a revocation list that cannot be used",
+    );
+    let certs = Certs::mint();
+    let impostor = Authority::named_like(&certs);
+    std::fs::write(certs.ingress().join("ca.crl"), impostor.crl(&[], 1)).expect("written");
+    ingress_with(&certs.ingress(), "found a revocation list that is not signed by the CA it names (");
+    std::fs::write(certs.ingress().join("ca.crl"), Authority::of(&certs).crl(&[], -1)).expect("written");
+    ingress_with(&certs.ingress(), "found one whose successor was due on ");
+    let warned = Program::ingress(&certs, ([127, 0, 0, 1], 1).into(), &["--crl-expired", "warn"]);
+    warned.wait_for_stderr("should have been replaced by now");
+}
+
+/// Runs openssl, which must succeed.
+fn openssl(directory: &Path, arguments: &str) {
+    let mut command = std::process::Command::new("openssl");
+    command.args(arguments.split_whitespace()).current_dir(directory);
+    let (code, _, err) = crate::support::finish(command);
+    assert_eq!(code, 0, "openssl {arguments}: {err}");
+}
+
+#[test]
+fn weak_material_is_refused_by_name() {
+    if !crate::support::has(&["openssl"]) {
+        return;
+    }
+    let make = |request: &str, sign: &str| {
+        let certs = Certs::mint();
+        let directory = certs.ingress();
+        openssl(
+            &directory,
+            &format!("req -new {request} -nodes -keyout tls.key -subj /CN=weak -out request.pem"),
+        );
+        std::fs::write(directory.join("extensions"), format!("subjectAltName=DNS:{HOST}")).expect("written");
+        let ca = "-CA ../ca.crt -CAkey ../ca.key -CAcreateserial -days 1 -extfile extensions";
+        openssl(&directory, &format!("x509 -req -in request.pem {ca} {sign} -out tls.crt"));
+        certs
+    };
+    let weak_key = make("-newkey rsa:1024", "-sha256");
+    ingress_with(&weak_key.ingress(), "found an RSA key of 1024 bits where 2048 are the least (CN=weak): ");
+    let weak_hash = make("-newkey rsa:2048", "-sha1");
+    ingress_with(&weak_hash.ingress(), "found a signature with SHA-1 (CN=weak): ");
+    let strong = make("-newkey rsa:2048", "-sha256");
+    Program::ingress(&strong, ([127, 0, 0, 1], 1).into(), &[]);
+}
+
+#[test]
+fn keys_of_every_format_are_accepted() {
+    if !crate::support::has(&["openssl"]) {
+        return;
+    }
+    let nowhere = ([127, 0, 0, 1], 1).into();
+    for (kind, generate, convert) in [
+        (
+            "EC PRIVATE KEY",
+            "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem",
+            "ec -in key.pem",
+        ),
+        (
+            "RSA PRIVATE KEY",
+            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem",
+            "rsa -traditional -in key.pem",
+        ),
+        ("PRIVATE KEY", "genpkey -algorithm ED25519 -out key.pem", "pkey -in key.pem"),
+    ] {
+        let certs = Certs::mint();
+        let directory = certs.ingress();
+        openssl(&directory, generate);
+        openssl(&directory, &format!("{convert} -out tls.key"));
+        let key = std::fs::read_to_string(directory.join("tls.key")).expect("a key");
+        assert!(key.contains(&format!("-----BEGIN {kind}-----")), "{key}");
+        openssl(&directory, "req -new -key tls.key -subj /CN=any -out request.pem");
+        std::fs::write(directory.join("extensions"), format!("subjectAltName=DNS:{HOST}")).expect("written");
+        let ca = "-CA ../ca.crt -CAkey ../ca.key -CAcreateserial -days 1 -extfile extensions";
+        openssl(&directory, &format!("x509 -req -in request.pem {ca} -out tls.crt"));
+        Program::ingress(&certs, nowhere, &[]);
+    }
+}
+
+#[test]
+fn the_files_of_the_other_family_come_first_and_a_directory_beside_takes_the_place_of_the_ca() {
+    let certs = Certs::mint();
+    let directory = certs.ingress();
+    for (from, to) in [("tls.crt", "cert"), ("tls.key", "key"), ("ca.crt", "cacert")] {
+        std::fs::copy(directory.join(from), directory.join(to)).expect("copied");
+        // Not looked at.
+        std::fs::write(directory.join(from), "junk").expect("written");
+    }
+    Program::ingress(&certs, ([127, 0, 0, 1], 1).into(), &[]);
+    let beside = certs.dir.path().join("ingress-cacert");
+    std::fs::create_dir(&beside).expect("a directory");
+    let problem =
+        format!("expected CA certificates in cacert or ca.crt, found neither: {}", beside.display());
+    ingress_with(&directory, &problem);
+    std::fs::copy(directory.join("cacert"), beside.join("ca.crt")).expect("copied");
+    Program::ingress(&certs, ([127, 0, 0, 1], 1).into(), &[]);
 }

@@ -183,7 +183,7 @@ fn a_host_is_matched_whatever_its_case() {
 fn a_wildcard_host_answers_to_the_names_below_it_and_not_to_itself() {
     let (certs, backend) = (Certs::mint(), Backend::echo());
     let root = Authority::of(&certs);
-    let names = ["*.example.com", "*.b.example.com", "example.com"];
+    let names = ["*.example.com", "*.b.example.com", "example.com", HOST];
     root.install(&root.issue(&Leaf::server(&names)), &certs.ingress());
     let ingress = Program::ingress(&certs, backend.address, &["--host", "*.example.com"]);
     let connect = |sni: &str| peer::connect_as(sni, ingress.address, peer::good_client_config(&certs));

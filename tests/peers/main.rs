@@ -8,5 +8,6 @@ mod clients;
 mod hellos;
 mod openssl;
 mod policy;
+mod revocation;
 mod scene;
 mod servers;

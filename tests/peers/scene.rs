@@ -33,7 +33,11 @@ impl Scene {
 
     /// With more options for the ingress.
     pub fn with(more: &[&str]) -> Self {
-        let (certs, backend) = (Certs::mint(), Backend::echo());
+        Self::on(Certs::mint(), Backend::echo(), more)
+    }
+
+    /// On these credentials.
+    pub fn on(certs: Certs, backend: Backend, more: &[&str]) -> Self {
         let ingress = Program::ingress(&certs, backend.address, more);
         let root = Authority::of(&certs);
         let mut witness = peer::connect(ingress.address, peer::good_client_config(&certs));

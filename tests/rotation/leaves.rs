@@ -162,27 +162,64 @@ fn swap_behind_links(certs: &Certs, root: &Authority) -> Identity {
 }
 
 #[test]
-fn a_change_that_no_event_tells_is_found_by_polling() {
-    let (certs, root, ingress, _backend) = behind_links(&["--credentials-poll", "200ms"]);
+fn a_link_that_is_swapped_on_the_way_to_the_directory_is_heard_of() {
+    let (certs, root, ingress, _backend) = behind_links(&NO_POLL);
     let new = swap_behind_links(&certs, &root);
+    wait_until_shown(&ingress, &peer::good_client_config(&certs), &new);
+}
+
+/// Writes a new leaf over the files of the ingress by names of theirs in a directory that nobody watches.
+fn overwrite_by_other_names(certs: &Certs) -> Identity {
+    let names = certs.dir.path().join("other-names");
+    std::fs::create_dir(&names).expect("a directory");
+    for name in ["tls.key", "tls.crt"] {
+        std::fs::hard_link(certs.ingress().join(name), names.join(name)).expect("another name");
+    }
+    let new = Authority::of(certs).issue(&Leaf::server(&[HOST]));
+    new.overwrite(&names);
+    new
+}
+
+#[test]
+fn a_change_that_no_event_tells_is_found_by_polling() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let ingress = Program::ingress(&certs, backend.address, &["--credentials-poll", "200ms"]);
+    wait_until_watched(&ingress);
+    let new = overwrite_by_other_names(&certs);
     wait_until_shown(&ingress, &peer::good_client_config(&certs), &new);
 }
 
 #[test]
 fn a_change_that_no_event_tells_is_taken_on_hangup() {
-    let (certs, root, ingress, _backend) = behind_links(&NO_POLL);
-    let new = swap_behind_links(&certs, &root);
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let ingress = Program::ingress(&certs, backend.address, &NO_POLL);
+    wait_until_watched(&ingress);
+    let old = Identity::of(&certs.ingress());
+    let new = overwrite_by_other_names(&certs);
+    let config = peer::good_client_config(&certs);
+    assert_eq!(shown(&ingress, &config).as_ref(), Some(old.leaf()));
     ingress.signal("HUP");
-    wait_until_shown(&ingress, &peer::good_client_config(&certs), &new);
+    wait_until_shown(&ingress, &config, &new);
 }
 
 #[test]
-fn a_new_leaf_that_is_expired_is_used_with_a_warning() {
-    let mut mounted = Mounted::new(&NO_POLL);
+fn a_new_leaf_that_is_expired_or_too_early_is_never_shown_and_one_whose_time_comes_is() {
+    let mut mounted = Mounted::new(&["--credentials-poll", "50ms"]);
+    let config = peer::good_client_config(&mounted.certs);
+    let good = mounted.issue();
+    mounted.mount.update(&mounted.root, &good);
+    wait_until_shown(&mounted.ingress, &config, &good);
     mounted.mount.update(&mounted.root, &mounted.root.issue(&Leaf::server(&[HOST]).expired()));
-    mounted.ingress.wait_for_stderr("own certificate expired");
+    mounted.ingress.wait_for_stderr("found one that expired on");
+    assert_eq!(shown(&mounted.ingress, &config).as_ref(), Some(good.leaf()));
+    let early = mounted.root.issue(&Leaf::server(&[HOST]).valid_in_seconds(3, 3600));
+    mounted.mount.update(&mounted.root, &early);
+    mounted.ingress.wait_for_stderr("found one that is valid from");
+    assert_eq!(shown(&mounted.ingress, &config).as_ref(), Some(good.leaf()));
+    wait_until_shown(&mounted.ingress, &config, &early);
     mounted.ingress.stop();
-    assert_eq!(mounted.ingress.said("credential loaded"), 1, "{}", mounted.ingress.stderr());
+    // The one that was too early was looked at often, and told of once.
+    assert_eq!(mounted.ingress.said("found one that is valid from"), 1, "{}", mounted.ingress.stderr());
 }
 
 #[test]

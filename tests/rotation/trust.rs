@@ -66,3 +66,24 @@ fn an_egress_trusts_a_server_of_the_new_root_once_its_bundle_has_it() {
     wait_until_shown(&ingress, &config, &leaf);
     echo(&mut connect(egress.address), "under the new root");
 }
+
+#[test]
+fn a_root_that_is_replaced_file_by_file_is_never_used_with_the_leaf_of_the_old_one() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let mut ingress = Program::ingress(&certs, backend.address, &["--credentials-poll", "50ms"]);
+    let old = Identity::of(&certs.egress());
+    let (old_root, new_root) = (Authority::of(&certs), Authority::new());
+    let versions = rustls::ALL_VERSIONS;
+    std::fs::write(certs.ingress().join("ca.crt"), &new_root.pem).expect("written");
+    ingress.wait_for_stderr("waiting whether more changes");
+    // Until the rest is there, the old set is whole and in use.
+    let config = peer::client_config(&old_root.certificate, Some(&old), versions);
+    echo(&mut peer::connect(ingress.address, config), "under the old root");
+    let (leaf, client) = (new_root.issue(&Leaf::server(&[HOST])), new_root.issue(&Leaf::client(&[CLIENT])));
+    leaf.install(&certs.ingress());
+    let config = peer::client_config(&new_root.certificate, Some(&client), versions);
+    wait_until_shown(&ingress, &config, &leaf);
+    echo(&mut peer::connect(ingress.address, config), "under the new root");
+    ingress.stop();
+    assert_eq!(ingress.said("credential loaded"), 1, "{}", ingress.stderr());
+}

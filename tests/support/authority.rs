@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,7 +25,12 @@ pub struct Authority {
 impl Authority {
     /// A new one, which nobody trusts yet.
     pub fn new() -> Self {
-        let (params, key) = (Self::params("another root"), KeyPair::generate().expect("a key"));
+        Self::called("another root")
+    }
+
+    /// The same, by this name.
+    pub fn called(name: &str) -> Self {
+        let (params, key) = (Self::params(name), KeyPair::generate().expect("a key"));
         let root = params.self_signed(&key).expect("a root");
         let (certificate, pem) = (root.der().clone(), root.pem());
         Self { issuer: Issuer::new(params, key), certificate, pem, chain_pem: String::new() }
@@ -57,6 +62,58 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name.expect("a common name"));
         Self { issuer: Issuer::new(params, key), certificate, pem, chain_pem: String::new() }
+    }
+
+    /// Another one that goes by the name of the root of these credentials.
+    pub fn named_like(certs: &Certs) -> Self {
+        let (of, key) = (Self::of(certs), KeyPair::generate().expect("a key"));
+        let mut params = Self::params("");
+        let (_, root) = X509Certificate::from_der(&of.certificate).expect("a certificate");
+        let name = root.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name.expect("a common name"));
+        let root = params.self_signed(&key).expect("a root");
+        let (certificate, pem) = (root.der().clone(), root.pem());
+        Self { issuer: Issuer::new(params, key), certificate, pem, chain_pem: String::new() }
+    }
+
+    /// What it has revoked, to be replaced in so many days.
+    pub fn crl(&self, revoked: &[&Identity], days: i64) -> String {
+        let revoked: Vec<_> = revoked.iter().map(|identity| identity.leaf()).collect();
+        self.list(&revoked, Duration::days(days))
+    }
+
+    /// The same, to be replaced in so many seconds.
+    pub fn crl_for_seconds(&self, revoked: &[&Identity], seconds: i64) -> String {
+        let revoked: Vec<_> = revoked.iter().map(|identity| identity.leaf()).collect();
+        self.list(&revoked, Duration::seconds(seconds))
+    }
+
+    /// That it has revoked these, to be replaced in a day.
+    pub fn crl_of(&self, revoked: &[&CertificateDer<'_>]) -> String {
+        self.list(revoked, Duration::days(1))
+    }
+
+    fn list(&self, revoked: &[&CertificateDer<'_>], until: Duration) -> String {
+        let now = OffsetDateTime::from(clock::wall());
+        let revoked = revoked.iter().map(|der| {
+            let (_, leaf) = X509Certificate::from_der(der).expect("a certificate");
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(leaf.raw_serial()),
+                revocation_time: now - Duration::minutes(1),
+                reason_code: None,
+                invalidity_date: None,
+            }
+        });
+        let params = CertificateRevocationListParams {
+            this_update: now - Duration::days(2),
+            next_update: now + until,
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).expect("a list").pem().expect("PEM")
     }
 
     pub fn issue(&self, leaf: &Leaf) -> Identity {
@@ -116,6 +173,14 @@ impl Leaf {
         self
     }
 
+    /// Valid between these seconds from now.
+    pub fn valid_in_seconds(mut self, from: i64, until: i64) -> Self {
+        let now = OffsetDateTime::from(clock::wall());
+        (self.0.not_before, self.0.not_after) =
+            (now + Duration::seconds(from), now + Duration::seconds(until));
+        self
+    }
+
     pub fn expired(self) -> Self {
         self.valid(-3, -2)
     }
@@ -154,6 +219,12 @@ impl Identity {
 
     pub fn leaf(&self) -> &CertificateDer<'static> {
         &self.chain[0]
+    }
+
+    /// Writes over the files of a directory, which stay the files that they are.
+    pub fn overwrite(&self, directory: &Path) {
+        std::fs::write(directory.join("tls.key"), &self.key_pem).expect("written");
+        std::fs::write(directory.join("tls.crt"), &self.certificate_pem).expect("written");
     }
 
     /// Puts the key and the certificate where they belong in a credential directory.
