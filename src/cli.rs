@@ -27,6 +27,10 @@ pub enum Command {
     Egress(EgressFlags),
     /// Terminate mutual TLS, forward plaintext to the backend.
     Ingress(IngressFlags),
+    /// Show everything that is in credential directories, and what is wrong with it.
+    Certs(CertsFlags),
+    /// Try a handshake with credentials that need not be in use yet.
+    Probe(ProbeFlags),
     /// Make a root CA and credentials for both sides, for development.
     DevCerts(DevCertsFlags),
 }
@@ -39,6 +43,17 @@ pub struct EgressFlags {
     /// Where the other side's ingress listens; the port defaults to 13306.
     #[arg(long, env = "TWINLOCK_UPSTREAM", value_name = "HOST[:PORT]")]
     pub upstream: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub server: ServerFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub common: CommonFlags,
+}
+
+/// The flags that say who the server must be.
+#[derive(Debug, Args)]
+pub struct ServerFlags {
     /// The name to send as SNI and to find in the server's certificate [default: the upstream host].
     #[arg(long, env = "TWINLOCK_SNI", value_name = "NAME")]
     pub sni: Option<String>,
@@ -48,9 +63,48 @@ pub struct EgressFlags {
     /// `public` trusts the public roots instead of ca.crt.
     #[arg(long, env = "TWINLOCK_CA", value_name = "public")]
     pub ca: Option<String>,
+}
+
+/// The flags of `twinlock certs`.
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  twinlock dev-certs --out certs --host mysql.fqdn.example\n  twinlock certs certs"
+)]
+pub struct CertsFlags {
+    /// A credential directory, or a folder of them.
+    #[arg(required = true, value_name = "DIR")]
+    pub directory: Vec<PathBuf>,
+    /// JSON instead of a table.
+    #[arg(long, env = "TWINLOCK_JSON")]
+    pub json: bool,
+}
+
+/// The flags of `twinlock probe`.
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  twinlock dev-certs --out certs --host mysql.fqdn.example\n  \
+                         twinlock probe 127.0.0.1:13306 --sni mysql.fqdn.example --credentials certs/egress")]
+pub struct ProbeFlags {
+    /// Where the other side's ingress listens; the port defaults to 13306.
+    #[arg(value_name = "HOST[:PORT]")]
+    pub target: String,
+    /// The credentials to try: a directory as for egress.
+    #[arg(long, env = "TWINLOCK_CREDENTIALS", value_name = "DIR")]
+    pub credentials: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as the help of the group")]
-    pub common: CommonFlags,
+    pub server: ServerFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub tls: TlsFlags,
+    /// What a revocation list that should have been replaced by now does: refuse the server, or warn.
+    #[arg(long, env = "TWINLOCK_CRL_EXPIRED", value_name = "HOW", default_value = "refuse")]
+    pub crl_expired: String,
+    /// Time to connect, and as much again for the handshake.
+    #[arg(long, env = "TWINLOCK_TIMEOUT", value_name = "TIME", default_value = "10s")]
+    pub timeout: String,
+    /// JSON instead of text.
+    #[arg(long, env = "TWINLOCK_JSON")]
+    pub json: bool,
 }
 
 /// The flags of `twinlock ingress`.

@@ -1,24 +1,26 @@
-//! Arguments -> an exit code: 0 all well, 1 connections were cut, 2 what was asked for cannot be done.
+//! Arguments -> an exit code: 0 all well, 1 connections were cut or something is not well that was looked
+//! into, 2 what was asked for cannot be done.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{Cli, Command, DevCertsFlags};
-use crate::config::{Configuration, flags};
+use crate::certs::{self, Colour};
+use crate::cli::{CertsFlags, Cli, Command, DevCertsFlags, ProbeFlags};
+use crate::config::{Configuration, flags, server};
 use crate::gateway::{Ended, Gateway, Signal, StartError};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::logging;
-use crate::{clock, dev_certs};
+use crate::{clock, dev_certs, probe};
 
 /// Everything ended by itself.
 const OK: u8 = 0;
-/// Connections had to be cut.
+/// Connections had to be cut, or what was looked into is not well.
 const CUT: u8 = 1;
 /// A mistake in what was asked for.
 const USAGE: u8 = 2;
@@ -36,6 +38,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Ingress(given) => {
             flags::ingress(&given).map_err(|report| report.to_string()).and_then(gateway)
         }
+        Command::Certs(given) => show_certificates(&given),
+        Command::Probe(given) => try_handshake(&given),
         Command::DevCerts(given) => mint(given),
     };
     done.unwrap_or_else(|problems| {
@@ -84,6 +88,36 @@ fn listen_to_signals() -> std::io::Result<mpsc::Receiver<Signal>> {
         });
     }
     Ok(receiver)
+}
+
+fn show_certificates(given: &CertsFlags) -> Result<u8, String> {
+    let mut sheets = Vec::new();
+    for directory in &given.directory {
+        sheets.extend(certs::sheets(directory, clock::wall())?);
+    }
+    let text = if given.json { json(&sheets)? } else { certs::table(&sheets, colour()) };
+    say(&mut std::io::stdout(), text.trim_end());
+    Ok(if sheets.iter().all(certs::Sheet::is_well) { OK } else { CUT })
+}
+
+fn try_handshake(given: &ProbeFlags) -> Result<u8, String> {
+    let probe = server::probe(given).map_err(|report| report.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| StartError::System(error).to_string())?;
+    let findings = runtime.block_on(probe::run(probe, clock::wall()))?;
+    let text = if given.json { json(&findings)? } else { probe::text(&findings, colour()) };
+    say(&mut std::io::stdout(), text.trim_end());
+    Ok(if findings.accepted { OK } else { CUT })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, String> {
+    serde_json::to_string_pretty(value).map_err(|error| error.to_string())
+}
+
+/// Colour is for people at a terminal who have not said otherwise (no-color.org).
+fn colour() -> Colour {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stdout().is_terminal() && !unwanted { Colour::On } else { Colour::Off }
 }
 
 fn mint(given: DevCertsFlags) -> Result<u8, String> {

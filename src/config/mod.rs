@@ -7,6 +7,7 @@ pub mod flags;
 pub mod name;
 pub mod policy;
 pub mod report;
+pub mod server;
 pub mod resource;
 pub mod sources;
 

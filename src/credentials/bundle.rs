@@ -35,6 +35,13 @@ pub struct Credential {
     pub is_own_ca: bool,
 }
 
+impl Credential {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.certified_key.is_none() && self.trust.is_empty()
+    }
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential").field("generation", &self.generation).finish_non_exhaustive()
@@ -335,9 +342,7 @@ const NO_NAME: &str = "no name";
 
 /// The names of a certificate, for people.
 fn listed(leaf: &Facts) -> String {
-    let addresses = leaf.names.addresses.iter().map(ToString::to_string);
-    let names: Vec<_> =
-        leaf.names.dns_names.iter().chain(&leaf.names.uris).cloned().chain(addresses).collect();
+    let names = leaf.names.names();
     if names.is_empty() { NO_NAME.to_owned() } else { names.join(", ") }
 }
 

@@ -10,7 +10,7 @@ use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{CipherSuite, ClientConfig, CommonState, Error, ProtocolVersion, ServerConfig};
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::{Agreed, fault};
 use crate::plan::outcome::{TlsFault, TlsFaultKind};
@@ -102,6 +102,11 @@ impl Session {
             cipher: cipher_name(common.negotiated_cipher_suite()?.suite()),
             group: common.negotiated_key_exchange_group()?.name().as_str().unwrap_or("unknown"),
         })
+    }
+
+    /// The certificates that the peer presented, leaf first; empty if it showed none.
+    pub fn peer_chain(&self) -> &[CertificateDer<'static>] {
+        self.common().peer_certificates().unwrap_or_default()
     }
 
     fn common(&self) -> &CommonState {
