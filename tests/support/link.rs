@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 
-use crate::support::socket::{Backend, Wire, connect};
-use crate::support::{Certs, Program};
+use super::socket::{Backend, Wire, connect};
+use super::{Certs, Program};
 
 pub struct Link {
     _certs: Certs,
