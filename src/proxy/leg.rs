@@ -85,7 +85,7 @@ pub struct Leg {
     /// The beginning of a record, or of a message of several, of which the rest has not arrived.
     inbox: Vec<u8>,
     /// What was read before the relay began: plaintext behind the handshake, or the ClientHello passed through.
-    early: Vec<u8>,
+    early: Box<[u8]>,
     /// What the socket would not take yet, from `sent` on.
     outbox: Vec<u8>,
     sent: usize,
@@ -152,6 +152,7 @@ impl Leg {
     }
 
     fn new(socket: Socket, session: Option<Session>, inbox: Vec<u8>, early: Vec<u8>) -> Self {
+        let early = early.into_boxed_slice();
         Self { socket, session, inbox, early, outbox: Vec::new(), sent: 0, sending: Sending::Open }
     }
 
@@ -163,8 +164,7 @@ impl Leg {
     ) -> Poll<Result<Received, Broken>> {
         if !self.early.is_empty() {
             scratch.plain.clear();
-            scratch.plain.append(&mut self.early);
-            self.early = Vec::new();
+            scratch.plain.extend_from_slice(&std::mem::take(&mut self.early));
             return Poll::Ready(Ok(Received::Plain));
         }
         let Some(session) = &mut self.session else {
