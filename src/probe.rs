@@ -17,7 +17,7 @@ use crate::credentials::store::{Change, Store};
 use crate::plan::authorize::{Rules, authorize};
 use crate::tls::handshake::{self, Established, Failure, HandshakeError};
 use crate::tls::originate::{Originations, originate};
-use crate::tls::verify::Presented;
+use crate::tls::presented::Presented;
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::resolve::Resolver;
 
@@ -107,7 +107,7 @@ pub async fn run(probe: Probe, now: SystemTime) -> Result<Findings, String> {
 
 async fn settle(findings: &mut Findings, established: Established, stream: &TcpStream, now: SystemTime) {
     let agreed = &established.agreed;
-    findings.tls = Some(Tls { version: agreed.version, cipher: agreed.cipher, group: agreed.group });
+    findings.tls = Some(Tls { version: agreed.version(), cipher: agreed.cipher(), group: agreed.group() });
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     let chain = established.session.peer_chain();
@@ -162,7 +162,7 @@ fn refused(error: HandshakeError) -> String {
         Failure::NoCredential(why) => why,
         Failure::NoHello | Failure::NoRoute => "the connection broke in the handshake".to_owned(),
     };
-    match error.peer {
+    match error.peer.as_deref() {
         Some(Presented { identity, subject, .. }) => {
             format!("{why} (the server presented {subject} for {})", identity.names().join(", "))
         }

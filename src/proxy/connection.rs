@@ -157,10 +157,7 @@ async fn admit(
 }
 
 /// Plaintext: nothing is read, the destination decides.
-fn by_destination(
-    rows: &[DestinationRoute],
-    mut socket: Socket,
-) -> Result<Admitted, Outcome> {
+fn by_destination(rows: &[DestinationRoute], mut socket: Socket) -> Result<Admitted, Outcome> {
     let destination = socket.stream().local_addr().map_err(|_| Outcome::Reset(Side::Downstream))?;
     if let Some(row) = route::by_destination(rows, destination.ip()) {
         return Ok((row.route.clone(), Leg::plaintext(socket), None));
