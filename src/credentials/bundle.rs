@@ -35,13 +35,6 @@ pub struct Credential {
     pub is_own_ca: bool,
 }
 
-impl Credential {
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.certified_key.is_none() && self.trust.is_empty()
-    }
-}
-
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential").field("generation", &self.generation).finish_non_exhaustive()
@@ -207,7 +200,9 @@ impl Check<'_> {
             let expected = format!("a certificate for the host {host}");
             return Err(unfit(path, &expected, format!("one for {}", listed(leaf))));
         }
-        let is_server = self.needs.uses.iter().any(|usage| matches!(usage, Use::Server(_)));
+        // Without hosts it is shown in a mesh, whose clients look for its URI.
+        let is_server =
+            self.needs.uses.iter().any(|usage| matches!(usage, Use::Server(hosts) if !hosts.is_empty()));
         if listed(leaf) == NO_NAME {
             self.warnings.push(Warning::NoName);
         } else if is_server && leaf.names.dns_names.is_empty() {
@@ -342,7 +337,9 @@ const NO_NAME: &str = "no name";
 
 /// The names of a certificate, for people.
 fn listed(leaf: &Facts) -> String {
-    let names = leaf.names.names();
+    let addresses = leaf.names.addresses.iter().map(ToString::to_string);
+    let names: Vec<_> =
+        leaf.names.dns_names.iter().chain(&leaf.names.uris).cloned().chain(addresses).collect();
     if names.is_empty() { NO_NAME.to_owned() } else { names.join(", ") }
 }
 

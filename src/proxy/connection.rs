@@ -4,9 +4,9 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -14,16 +14,15 @@ use tokio::time::Instant;
 use super::leg::{Leg, Socket};
 use super::live::Live;
 use super::record::Record;
-use super::relay::Relay;
-use super::worker::Place;
+use super::relay::relay;
 use crate::plan::authorize::authorize;
+use crate::plan::identity::PeerIdentity;
 use crate::plan::outcome::{Outcome, Side};
 use crate::plan::{Accept, Cluster, DestinationRoute, Entrance, Listener, Plan, Route, route};
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::accept::{self, First, Hello, Terminations};
 use crate::tls::handshake::{Established, Failure, HandshakeError};
 use crate::tls::originate::{self, Originations};
-use crate::tls::presented::Presented;
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::resolve::Resolver;
 
@@ -42,55 +41,24 @@ pub struct Context {
 }
 
 /// Carries one connection to its end and writes its record.
-///
-/// Each phase is boxed by itself, so that the task is small, and what a phase needs is given back before
-/// the next begins.
-pub fn serve(
-    context: Arc<Context>,
-    listener: Arc<Listener>,
+pub async fn serve(
+    context: &Context,
+    listener: &Listener,
     stream: TcpStream,
     client: SocketAddr,
-    place: Place,
-) -> impl Future<Output = ()> + Send {
-    let beginning = Box::pin(begin(context, listener, stream, client, place));
-    async move {
-        if let Some(relaying) = beginning.await {
-            relaying.await;
-        }
-    }
-}
-
-/// Everything up to the relay, and the relay itself if it comes to that.
-async fn begin(
-    context: Arc<Context>,
-    listener: Arc<Listener>,
-    stream: TcpStream,
-    client: SocketAddr,
-    place: Place,
-) -> Option<Pin<Box<impl Future<Output = ()> + Send>>> {
-    let mut record = Record::open(context.clone(), listener.clone(), place.live().clone(), client);
+    live: Arc<Live>,
+) {
+    let mut record = Record::open(context.log.clone(), live.clone(), listener.role, client);
     let socket = Socket::accepted(stream);
-    let set_up = or_ordered(place.live(), pin!(set_up(&context, &listener, socket, &mut record))).await;
-    match set_up {
+    // Boxed: what the phases before the relay need is given back before it begins.
+    let set_up = Box::pin(or_ordered(&live, set_up(context, listener, socket, &mut record))).await;
+    let outcome = match set_up {
         Ok((downstream, upstream)) => {
-            place.live().relaying();
-            let relay = Relay::new(downstream, upstream, context.plan.limits.on_truncation);
-            Some(Box::pin(relaying(relay, record, place)))
+            relay(downstream, upstream, &live, context.plan.limits.on_truncation).await
         }
-        Err(outcome) => {
-            record.close(outcome);
-            None
-        }
-    }
-}
-
-/// Relays until the end. Not an `async fn`, whose future would hold the arguments a second time.
-fn relaying(mut relay: Relay, mut record: Record, place: Place) -> impl Future<Output = ()> + Send {
-    poll_fn(move |cx| {
-        let outcome = ready!(relay.poll(place.live(), cx));
-        record.close(outcome);
-        Poll::Ready(())
-    })
+        Err(outcome) => outcome,
+    };
+    record.close(outcome);
 }
 
 /// Everything before the first byte is relayed.
@@ -100,12 +68,11 @@ async fn set_up(
     socket: Socket,
     record: &mut Record,
 ) -> Result<(Leg, Leg), Outcome> {
-    let (route, downstream, peer) = admit(context, listener, socket, record).await?;
+    let (route, downstream, identity) = admit(context, listener, socket, record).await?;
     // One draw for the upstream, one for the endpoint.
     let cluster = route.choose(fastrand::u64(..)).ok_or(Outcome::NoRoute)?;
-    record.cluster(cluster.clone());
-    let identity = peer.as_deref().map(|peer| &peer.identity);
-    let permit = authorize(&route.rules, identity).map_err(|_| Outcome::Denied)?;
+    record.upstream(cluster);
+    let permit = authorize(&route.rules, identity.as_ref()).map_err(|_| Outcome::Denied)?;
     let deadline = Instant::now() + cluster.connect_timeout;
     let dialled = dial(permit, cluster, fastrand::u64(..), &context.resolver, deadline).await;
     let stream = dialled.map_err(dial_outcome)?;
@@ -114,16 +81,13 @@ async fn set_up(
     Ok((downstream, upstream))
 }
 
-/// The hop to the client: where it may go, and who is asking.
-type Admitted = (Arc<Route>, Leg, Option<Arc<Presented>>);
-
 /// The hop to the client: which route, and who is asking.
 async fn admit(
     context: &Context,
     listener: &Listener,
     mut socket: Socket,
     record: &mut Record,
-) -> Result<Admitted, Outcome> {
+) -> Result<(Arc<Route>, Leg, Option<PeerIdentity>), Outcome> {
     let deadline = Instant::now() + context.plan.limits.handshake_timeout;
     let table = match &listener.entrance {
         Entrance::Plaintext(rows) => return by_destination(rows, socket),
@@ -157,7 +121,10 @@ async fn admit(
 }
 
 /// Plaintext: nothing is read, the destination decides.
-fn by_destination(rows: &[DestinationRoute], mut socket: Socket) -> Result<Admitted, Outcome> {
+fn by_destination(
+    rows: &[DestinationRoute],
+    mut socket: Socket,
+) -> Result<(Arc<Route>, Leg, Option<PeerIdentity>), Outcome> {
     let destination = socket.stream().local_addr().map_err(|_| Outcome::Reset(Side::Downstream))?;
     if let Some(row) = route::by_destination(rows, destination.ip()) {
         return Ok((row.route.clone(), Leg::plaintext(socket), None));
@@ -175,12 +142,12 @@ async fn terminate(
     mut socket: Socket,
     deadline: Instant,
     record: &mut Record,
-) -> Result<Admitted, Outcome> {
+) -> Result<(Arc<Route>, Leg, Option<PeerIdentity>), Outcome> {
     match accept::accept(&context.terminations, accept, hello, socket.stream(), deadline).await {
         Ok(established) => {
             note(Side::Downstream, &established, record);
-            let peer = established.peer.clone();
-            Ok((route.clone(), Leg::tls(socket, established), peer))
+            let identity = established.peer.as_ref().map(|peer| peer.identity.clone());
+            Ok((route.clone(), Leg::tls(socket, established), identity))
         }
         Err(error) => Err(refused(Side::Downstream, &mut socket, record, error)),
     }
@@ -208,14 +175,14 @@ async fn secure(
 }
 
 fn note(side: Side, established: &Established, record: &mut Record) {
-    record.tls(side, established.agreed);
-    record.peer(side, established.peer.clone());
+    record.tls(side, &established.agreed);
+    record.peer(side, established.peer.as_ref());
 }
 
 /// A handshake that failed: what is recorded, and how the socket is closed. Where an alert says why,
 /// the close behind it is an ordinary one; where none could be sent, it is a reset.
 fn refused(side: Side, socket: &mut Socket, record: &mut Record, error: HandshakeError) -> Outcome {
-    record.peer(side, error.peer);
+    record.peer(side, error.peer.as_ref());
     let (outcome, told) = match error.failure {
         Failure::Tls(fault) => (Outcome::Handshake(side, fault), true),
         Failure::Timeout => (Outcome::HandshakeTimeout(side), false),
@@ -239,10 +206,8 @@ fn dial_outcome(error: DialError) -> Outcome {
 }
 
 /// Runs a phase until it ends or the connection is told to.
-async fn or_ordered<T>(
-    live: &Live,
-    mut phase: Pin<&mut impl Future<Output = Result<T, Outcome>>>,
-) -> Result<T, Outcome> {
+async fn or_ordered<T>(live: &Live, phase: impl Future<Output = Result<T, Outcome>>) -> Result<T, Outcome> {
+    let mut phase = pin!(phase);
     poll_fn(|cx| {
         live.listen(cx.waker());
         match live.ordered() {
@@ -251,26 +216,4 @@ async fn or_ordered<T>(
         }
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::limits::OnTruncation;
-
-    /// What a connection keeps while it relays, beside its TLS sessions: a number that must not creep up.
-    const RELAYING_BYTES_MAX: usize = 480;
-
-    #[test]
-    fn what_a_relaying_connection_keeps_stays_small() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let leg = async || Leg::plaintext(Socket::accepted(TcpStream::connect(address).await.unwrap()));
-            let relay = Relay::new(leg().await, leg().await, OnTruncation::Reset);
-            let size = size_of_val(&relay) + size_of::<Record>() + size_of::<Place>();
-            assert!(size <= RELAYING_BYTES_MAX, "{size} bytes");
-        });
-    }
 }

@@ -18,18 +18,16 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// The workers of a process.
 pub struct Workers {
-    all: Vec<Arc<Worker>>,
+    all: Vec<Worker>,
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     open: Arc<Open>,
 }
 
-/// What a worker shares with the connections on it.
 struct Worker {
     runtime: Handle,
-    table: Table,
-    connections: AtomicUsize,
-    open: Arc<Open>,
+    table: Arc<Table>,
+    connections: Arc<AtomicUsize>,
 }
 
 /// The open connections of the process.
@@ -54,14 +52,9 @@ impl Workers {
         let mut this = Self { all: Vec::new(), threads: Vec::new(), stop, open: Arc::new(open) };
         for index in 0..limits.workers.max(1) {
             let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-            let worker = Arc::new(Worker {
-                runtime: runtime.handle().clone(),
-                table: Table::default(),
-                connections: AtomicUsize::new(0),
-                open: this.open.clone(),
-            });
-            runtime.spawn(tick(worker.clone(), limits.idle_timeout));
-            this.all.push(worker);
+            let table = Arc::new(Table::default());
+            runtime.spawn(tick(table.clone(), limits.idle_timeout));
+            this.all.push(Worker { runtime: runtime.handle().clone(), table, connections: Arc::default() });
             let mut stopped = stopped.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 // Ends when told to, or when the process is going anyway.
@@ -89,7 +82,13 @@ impl Workers {
         }
         worker.connections.fetch_add(1, Ordering::Relaxed);
         worker.table.enter(&live);
-        Ok(Place { live, worker: worker.clone() })
+        Ok(Place {
+            live,
+            runtime: worker.runtime.clone(),
+            table: worker.table.clone(),
+            connections: worker.connections.clone(),
+            open: self.open.clone(),
+        })
     }
 
     /// Connections open now.
@@ -128,7 +127,10 @@ impl Workers {
 /// A connection's place on its worker, given back when dropped.
 pub struct Place {
     live: Arc<Live>,
-    worker: Arc<Worker>,
+    runtime: Handle,
+    table: Arc<Table>,
+    connections: Arc<AtomicUsize>,
+    open: Arc<Open>,
 }
 
 impl Place {
@@ -137,33 +139,36 @@ impl Place {
         &self.live
     }
 
-    /// Where the connection runs.
-    pub fn runtime(&self) -> Handle {
-        self.worker.runtime.clone()
+    /// Runs the connection on its worker.
+    pub fn spawn(self, connection: impl Future<Output = ()> + Send + 'static) {
+        let runtime = self.runtime.clone();
+        runtime.spawn(async move {
+            connection.await;
+            drop(self);
+        });
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Worker { table, connections, open, .. } = &*self.worker;
-        table.leave(self.live.id);
-        connections.fetch_sub(1, Ordering::Relaxed);
-        open.count.fetch_sub(1, Ordering::AcqRel);
-        open.ended.notify_waiters();
+        self.table.leave(self.live.id);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.open.count.fetch_sub(1, Ordering::AcqRel);
+        self.open.ended.notify_waiters();
     }
 }
 
 /// What is done for connections now and then, by one timer for all of them.
-async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>) {
+async fn tick(table: Arc<Table>, idle_timeout: Option<Duration>) {
     let mut idle = idle_timeout.map(IdleWatch::new);
     let period = idle_timeout.map_or(TICK, |timeout| (timeout / 4).clamp(Duration::from_millis(10), TICK));
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        worker.table.wake_blind();
+        table.wake_blind();
         if let Some(idle) = &mut idle {
-            idle.tick(&worker.table, clock::now());
+            idle.tick(&table, clock::now());
         }
     }
 }

@@ -46,12 +46,8 @@ struct Client {
 impl Originations {
     /// Prepares every origination of the plan.
     pub fn new(plan: &Plan, store: &Store) -> Self {
-        Self::of(plan.originates(), store)
-    }
-
-    /// Prepares these.
-    pub fn of<'plan>(originates: impl Iterator<Item = &'plan Arc<Originate>>, store: &Store) -> Self {
-        let entries: HashMap<_, _> = originates
+        let entries: HashMap<_, _> = plan
+            .originates()
             .map(|originate| {
                 let client = match &originate.credential {
                     Some(credential) => Prepared::PerGeneration(PerGeneration::new(store, credential)),

@@ -3,9 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod certs;
 mod credentials;
 mod flags;
 mod help;
-mod probe;
 mod refusal;

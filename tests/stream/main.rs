@@ -5,4 +5,5 @@ mod support;
 
 mod bytes;
 mod ends;
+mod link;
 mod records;

@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod authority;
-pub mod link;
 pub mod peer;
 pub mod socket;
 
