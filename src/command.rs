@@ -1,26 +1,26 @@
-//! Arguments -> an exit code: 0 all well, 1 connections were cut, 2 what was asked for cannot be done.
+//! Arguments -> an exit code: 0 all well, 1 connections were cut or something is not well that was looked
+//! into, 2 what was asked for cannot be done.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::cli::{CheckFlags, Cli, Command, DevCertsFlags, RunFlags};
-use crate::config::{Configuration, flags, istio};
-use crate::credentials::store::{Change, Slot, Store};
+use crate::certs::{self, Colour};
+use crate::cli::{CertsFlags, Cli, Command, DevCertsFlags, ProbeFlags};
+use crate::config::{Configuration, flags, server};
 use crate::gateway::{Ended, Gateway, Signal, StartError};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::logging;
-use crate::{clock, dev_certs};
+use crate::{clock, dev_certs, probe};
 
 /// Everything ended by itself.
 const OK: u8 = 0;
-/// Connections had to be cut; or, for `check --strict`, there are warnings.
+/// Connections had to be cut, or what was looked into is not well.
 const CUT: u8 = 1;
 /// A mistake in what was asked for.
 const USAGE: u8 = 2;
@@ -38,8 +38,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Ingress(given) => {
             flags::ingress(&given).map_err(|report| report.to_string()).and_then(gateway)
         }
-        Command::Run(given) => run_resources(&given),
-        Command::Check(given) => check(&given),
+        Command::Certs(given) => show_certificates(&given),
+        Command::Probe(given) => try_handshake(&given),
         Command::DevCerts(given) => mint(given),
     };
     done.unwrap_or_else(|problems| {
@@ -48,55 +48,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         USAGE
     })
-}
-
-/// Does what the resources say, or shows what is wrong with them.
-fn run_resources(given: &RunFlags) -> Result<u8, String> {
-    let (configuration, report) = istio::load(&given.workload, &given.process, Some(&given.credentials));
-    if let Some(configuration) = configuration {
-        return gateway(configuration);
-    }
-    show(&mut std::io::stderr(), &report.render(std::io::stderr().is_terminal()));
-    Ok(USAGE)
-}
-
-/// Shows everything that `run` would refuse.
-fn check(given: &CheckFlags) -> Result<u8, String> {
-    let json = match given.format.as_str() {
-        "text" => false,
-        "json" => true,
-        other => return Err(format!("--format: expected text or json, found {other:?}")),
-    };
-    let (configuration, mut report) =
-        istio::load(&given.workload, &given.process, given.credentials.as_deref());
-    if let Some(configuration) = configuration.filter(|_| given.credentials.is_some()) {
-        for problem in unusable(configuration) {
-            report.add("--credentials", problem);
-        }
-    }
-    let text = if json { report.json() } else { report.render(std::io::stdout().is_terminal()) };
-    show(&mut std::io::stdout(), &text);
-    Ok(match (report.errors(), report.warnings()) {
-        (0, 0) => OK,
-        (0, _) => {
-            if given.strict {
-                CUT
-            } else {
-                OK
-            }
-        }
-        _ => USAGE,
-    })
-}
-
-/// Why credentials that a plan needs cannot be used.
-fn unusable(configuration: Configuration) -> Vec<String> {
-    let store = Store::new(configuration.credentials);
-    let refused = |slot: &Arc<Slot>| match slot.refresh(clock::wall()) {
-        Change::Refused(refusal) => Some(refusal.to_string()),
-        Change::Unchanged(_) | Change::Held | Change::Published { .. } => None,
-    };
-    store.slots().filter_map(refused).collect()
 }
 
 fn gateway(configuration: Configuration) -> Result<u8, String> {
@@ -137,6 +88,36 @@ fn listen_to_signals() -> std::io::Result<mpsc::Receiver<Signal>> {
         });
     }
     Ok(receiver)
+}
+
+fn show_certificates(given: &CertsFlags) -> Result<u8, String> {
+    let mut sheets = Vec::new();
+    for directory in &given.directory {
+        sheets.extend(certs::sheets(directory, clock::wall())?);
+    }
+    let text = if given.json { json(&sheets)? } else { certs::table(&sheets, colour()) };
+    say(&mut std::io::stdout(), text.trim_end());
+    Ok(if sheets.iter().all(certs::Sheet::is_well) { OK } else { CUT })
+}
+
+fn try_handshake(given: &ProbeFlags) -> Result<u8, String> {
+    let probe = server::probe(given).map_err(|report| report.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| StartError::System(error).to_string())?;
+    let findings = runtime.block_on(probe::run(probe, clock::wall()))?;
+    let text = if given.json { json(&findings)? } else { probe::text(&findings, colour()) };
+    say(&mut std::io::stdout(), text.trim_end());
+    Ok(if findings.accepted { OK } else { CUT })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, String> {
+    serde_json::to_string_pretty(value).map_err(|error| error.to_string())
+}
+
+/// Colour is for people at a terminal who have not said otherwise (no-color.org).
+fn colour() -> Colour {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stdout().is_terminal() && !unwanted { Colour::On } else { Colour::Off }
 }
 
 fn mint(given: DevCertsFlags) -> Result<u8, String> {
@@ -189,11 +170,6 @@ fn one_line(text: &str) -> String {
         Some(tip) => format!("{mistake} ({tip})"),
         None => format!("{mistake} (see twinlock --help)"),
     }
-}
-
-/// Prints a text; a reader that is gone is no reason to fail.
-fn show(output: &mut impl Write, text: &str) {
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
 /// Prints a line; a reader that is gone is no reason to fail.

@@ -72,5 +72,7 @@ pub mod tls;
 pub mod upstream;
 pub mod credentials;
 pub mod telemetry;
+pub mod certs;
+pub mod probe;
 pub mod clock;
 pub mod dev_certs;

@@ -20,7 +20,10 @@ const RESERVED: &[(&str, &[&str])] = &[
     // One home for TLS, and the one file that loads keys.
     ("rustls::", &["src/tls/", "src/credentials/bundle.rs"]),
     // `plan` is pure.
-    ("tokio::", &["src/proxy/", "src/tls/", "src/upstream/", "src/gateway.rs", "src/command.rs"]),
+    (
+        "tokio::",
+        &["src/proxy/", "src/tls/", "src/upstream/", "src/gateway.rs", "src/command.rs", "src/probe.rs"],
+    ),
 ];
 
 const FILE_LINES_MAX: usize = 400;

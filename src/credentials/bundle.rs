@@ -35,6 +35,13 @@ pub struct Credential {
     pub is_own_ca: bool,
 }
 
+impl Credential {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.certified_key.is_none() && self.trust.is_empty()
+    }
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential").field("generation", &self.generation).finish_non_exhaustive()
@@ -200,9 +207,7 @@ impl Check<'_> {
             let expected = format!("a certificate for the host {host}");
             return Err(unfit(path, &expected, format!("one for {}", listed(leaf))));
         }
-        // Without hosts it is shown in a mesh, whose clients look for its URI.
-        let is_server =
-            self.needs.uses.iter().any(|usage| matches!(usage, Use::Server(hosts) if !hosts.is_empty()));
+        let is_server = self.needs.uses.iter().any(|usage| matches!(usage, Use::Server(_)));
         if listed(leaf) == NO_NAME {
             self.warnings.push(Warning::NoName);
         } else if is_server && leaf.names.dns_names.is_empty() {
@@ -337,9 +342,7 @@ const NO_NAME: &str = "no name";
 
 /// The names of a certificate, for people.
 fn listed(leaf: &Facts) -> String {
-    let addresses = leaf.names.addresses.iter().map(ToString::to_string);
-    let names: Vec<_> =
-        leaf.names.dns_names.iter().chain(&leaf.names.uris).cloned().chain(addresses).collect();
+    let names = leaf.names.names();
     if names.is_empty() { NO_NAME.to_owned() } else { names.join(", ") }
 }
 

@@ -4,9 +4,9 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -14,15 +14,16 @@ use tokio::time::Instant;
 use super::leg::{Leg, Socket};
 use super::live::Live;
 use super::record::Record;
-use super::relay::relay;
+use super::relay::Relay;
+use super::worker::Place;
 use crate::plan::authorize::authorize;
-use crate::plan::identity::PeerIdentity;
 use crate::plan::outcome::{Outcome, Side};
 use crate::plan::{Accept, Cluster, DestinationRoute, Entrance, Listener, Plan, Route, route};
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::accept::{self, First, Hello, Terminations};
 use crate::tls::handshake::{Established, Failure, HandshakeError};
 use crate::tls::originate::{self, Originations};
+use crate::tls::presented::Presented;
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::resolve::Resolver;
 
@@ -41,24 +42,55 @@ pub struct Context {
 }
 
 /// Carries one connection to its end and writes its record.
-pub async fn serve(
-    context: &Context,
-    listener: &Listener,
+///
+/// Each phase is boxed by itself, so that the task is small, and what a phase needs is given back before
+/// the next begins.
+pub fn serve(
+    context: Arc<Context>,
+    listener: Arc<Listener>,
     stream: TcpStream,
     client: SocketAddr,
-    live: Arc<Live>,
-) {
-    let mut record = Record::open(context.log.clone(), live.clone(), listener.role, client);
-    let socket = Socket::accepted(stream);
-    // Boxed: what the phases before the relay need is given back before it begins.
-    let set_up = Box::pin(or_ordered(&live, set_up(context, listener, socket, &mut record))).await;
-    let outcome = match set_up {
-        Ok((downstream, upstream)) => {
-            relay(downstream, upstream, &live, context.plan.limits.on_truncation).await
+    place: Place,
+) -> impl Future<Output = ()> + Send {
+    let beginning = Box::pin(begin(context, listener, stream, client, place));
+    async move {
+        if let Some(relaying) = beginning.await {
+            relaying.await;
         }
-        Err(outcome) => outcome,
-    };
-    record.close(outcome);
+    }
+}
+
+/// Everything up to the relay, and the relay itself if it comes to that.
+async fn begin(
+    context: Arc<Context>,
+    listener: Arc<Listener>,
+    stream: TcpStream,
+    client: SocketAddr,
+    place: Place,
+) -> Option<Pin<Box<impl Future<Output = ()> + Send>>> {
+    let mut record = Record::open(context.clone(), listener.clone(), place.live().clone(), client);
+    let socket = Socket::accepted(stream);
+    let set_up = or_ordered(place.live(), pin!(set_up(&context, &listener, socket, &mut record))).await;
+    match set_up {
+        Ok((downstream, upstream)) => {
+            place.live().relaying();
+            let relay = Relay::new(downstream, upstream, context.plan.limits.on_truncation);
+            Some(Box::pin(relaying(relay, record, place)))
+        }
+        Err(outcome) => {
+            record.close(outcome);
+            None
+        }
+    }
+}
+
+/// Relays until the end. Not an `async fn`, whose future would hold the arguments a second time.
+fn relaying(mut relay: Relay, mut record: Record, place: Place) -> impl Future<Output = ()> + Send {
+    poll_fn(move |cx| {
+        let outcome = ready!(relay.poll(place.live(), cx));
+        record.close(outcome);
+        Poll::Ready(())
+    })
 }
 
 /// Everything before the first byte is relayed.
@@ -68,11 +100,12 @@ async fn set_up(
     socket: Socket,
     record: &mut Record,
 ) -> Result<(Leg, Leg), Outcome> {
-    let (route, downstream, identity) = admit(context, listener, socket, record).await?;
+    let (route, downstream, peer) = admit(context, listener, socket, record).await?;
     // One draw for the upstream, one for the endpoint.
     let cluster = route.choose(fastrand::u64(..)).ok_or(Outcome::NoRoute)?;
-    record.upstream(cluster);
-    let permit = authorize(&route.rules, identity.as_ref()).map_err(|_| Outcome::Denied)?;
+    record.cluster(cluster.clone());
+    let identity = peer.as_deref().map(|peer| &peer.identity);
+    let permit = authorize(&route.rules, identity).map_err(|_| Outcome::Denied)?;
     let deadline = Instant::now() + cluster.connect_timeout;
     let dialled = dial(permit, cluster, fastrand::u64(..), &context.resolver, deadline).await;
     let stream = dialled.map_err(dial_outcome)?;
@@ -81,13 +114,16 @@ async fn set_up(
     Ok((downstream, upstream))
 }
 
+/// The hop to the client: where it may go, and who is asking.
+type Admitted = (Arc<Route>, Leg, Option<Arc<Presented>>);
+
 /// The hop to the client: which route, and who is asking.
 async fn admit(
     context: &Context,
     listener: &Listener,
     mut socket: Socket,
     record: &mut Record,
-) -> Result<(Arc<Route>, Leg, Option<PeerIdentity>), Outcome> {
+) -> Result<Admitted, Outcome> {
     let deadline = Instant::now() + context.plan.limits.handshake_timeout;
     let table = match &listener.entrance {
         Entrance::Plaintext(rows) => return by_destination(rows, socket),
@@ -121,10 +157,7 @@ async fn admit(
 }
 
 /// Plaintext: nothing is read, the destination decides.
-fn by_destination(
-    rows: &[DestinationRoute],
-    mut socket: Socket,
-) -> Result<(Arc<Route>, Leg, Option<PeerIdentity>), Outcome> {
+fn by_destination(rows: &[DestinationRoute], mut socket: Socket) -> Result<Admitted, Outcome> {
     let destination = socket.stream().local_addr().map_err(|_| Outcome::Reset(Side::Downstream))?;
     if let Some(row) = route::by_destination(rows, destination.ip()) {
         return Ok((row.route.clone(), Leg::plaintext(socket), None));
@@ -142,12 +175,12 @@ async fn terminate(
     mut socket: Socket,
     deadline: Instant,
     record: &mut Record,
-) -> Result<(Arc<Route>, Leg, Option<PeerIdentity>), Outcome> {
+) -> Result<Admitted, Outcome> {
     match accept::accept(&context.terminations, accept, hello, socket.stream(), deadline).await {
         Ok(established) => {
             note(Side::Downstream, &established, record);
-            let identity = established.peer.as_ref().map(|peer| peer.identity.clone());
-            Ok((route.clone(), Leg::tls(socket, established), identity))
+            let peer = established.peer.clone();
+            Ok((route.clone(), Leg::tls(socket, established), peer))
         }
         Err(error) => Err(refused(Side::Downstream, &mut socket, record, error)),
     }
@@ -175,14 +208,14 @@ async fn secure(
 }
 
 fn note(side: Side, established: &Established, record: &mut Record) {
-    record.tls(side, &established.agreed);
-    record.peer(side, established.peer.as_ref());
+    record.tls(side, established.agreed);
+    record.peer(side, established.peer.clone());
 }
 
 /// A handshake that failed: what is recorded, and how the socket is closed. Where an alert says why,
 /// the close behind it is an ordinary one; where none could be sent, it is a reset.
 fn refused(side: Side, socket: &mut Socket, record: &mut Record, error: HandshakeError) -> Outcome {
-    record.peer(side, error.peer.as_ref());
+    record.peer(side, error.peer);
     let (outcome, told) = match error.failure {
         Failure::Tls(fault) => (Outcome::Handshake(side, fault), true),
         Failure::Timeout => (Outcome::HandshakeTimeout(side), false),
@@ -206,8 +239,10 @@ fn dial_outcome(error: DialError) -> Outcome {
 }
 
 /// Runs a phase until it ends or the connection is told to.
-async fn or_ordered<T>(live: &Live, phase: impl Future<Output = Result<T, Outcome>>) -> Result<T, Outcome> {
-    let mut phase = pin!(phase);
+async fn or_ordered<T>(
+    live: &Live,
+    mut phase: Pin<&mut impl Future<Output = Result<T, Outcome>>>,
+) -> Result<T, Outcome> {
     poll_fn(|cx| {
         live.listen(cx.waker());
         match live.ordered() {
@@ -216,4 +251,26 @@ async fn or_ordered<T>(live: &Live, phase: impl Future<Output = Result<T, Outcom
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::limits::OnTruncation;
+
+    /// What a connection keeps while it relays, beside its TLS sessions: a number that must not creep up.
+    const RELAYING_BYTES_MAX: usize = 480;
+
+    #[test]
+    fn what_a_relaying_connection_keeps_stays_small() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let leg = async || Leg::plaintext(Socket::accepted(TcpStream::connect(address).await.unwrap()));
+            let relay = Relay::new(leg().await, leg().await, OnTruncation::Reset);
+            let size = size_of_val(&relay) + size_of::<Record>() + size_of::<Place>();
+            assert!(size <= RELAYING_BYTES_MAX, "{size} bytes");
+        });
+    }
 }

@@ -85,11 +85,17 @@ pub struct Leg {
     /// The beginning of a record, or of a message of several, of which the rest has not arrived.
     inbox: Vec<u8>,
     /// What was read before the relay began: plaintext behind the handshake, or the ClientHello passed through.
-    early: Vec<u8>,
-    /// What the socket would not take yet, from `sent` on.
-    outbox: Vec<u8>,
-    sent: usize,
+    early: Box<[u8]>,
+    /// What the socket would not take yet.
+    outbox: Option<Box<Outbox>>,
     sending: Sending,
+}
+
+/// Bytes on their way to a socket, of which the first are sent.
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
 }
 
 /// How far our direction of the hop has ended.
@@ -152,7 +158,8 @@ impl Leg {
     }
 
     fn new(socket: Socket, session: Option<Session>, inbox: Vec<u8>, early: Vec<u8>) -> Self {
-        Self { socket, session, inbox, early, outbox: Vec::new(), sent: 0, sending: Sending::Open }
+        let early = early.into_boxed_slice();
+        Self { socket, session, inbox, early, outbox: None, sending: Sending::Open }
     }
 
     /// Reads once, if there is something to read.
@@ -163,8 +170,7 @@ impl Leg {
     ) -> Poll<Result<Received, Broken>> {
         if !self.early.is_empty() {
             scratch.plain.clear();
-            scratch.plain.append(&mut self.early);
-            self.early = Vec::new();
+            scratch.plain.extend_from_slice(&std::mem::take(&mut self.early));
             return Poll::Ready(Ok(Received::Plain));
         }
         let Some(session) = &mut self.session else {
@@ -182,8 +188,10 @@ impl Leg {
         }
         let records = &mut scratch.input[..kept + read];
         records[..kept].copy_from_slice(&self.inbox);
-        let consumed = session.feed(records, &mut scratch.plain, &mut self.outbox)?;
-        let rest = &records[consumed..];
+        scratch.protocol.clear();
+        let fed = session.feed(records, &mut scratch.plain, &mut scratch.protocol);
+        append(&mut self.outbox, &scratch.protocol);
+        let rest = &records[fed?..];
         if rest.len() > INBOX_BYTES_MAX {
             return Poll::Ready(Err(Broken::Tls(fault::too_large())));
         }
@@ -214,22 +222,19 @@ impl Leg {
                 Poll::Pending => break,
             }
         }
-        self.outbox.extend_from_slice(rest);
+        append(&mut self.outbox, rest);
         Ok(())
     }
 
     /// Writes what is kept, and the FIN behind it if this direction is ending; ready when nothing is left.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        while self.sent < self.outbox.len() {
-            if self.sending == Sending::Ended {
-                // An answer of the protocol to a peer that we have told we are done.
-                break;
+        if let Some(outbox) = &mut self.outbox {
+            // After our end, it is an answer of the protocol to a peer that we have told we are done.
+            while outbox.sent < outbox.bytes.len() && self.sending != Sending::Ended {
+                let rest = &outbox.bytes[outbox.sent..];
+                outbox.sent += ready!(Pin::new(&mut self.socket.stream).poll_write(cx, rest))?;
             }
-            self.sent += ready!(Pin::new(&mut self.socket.stream).poll_write(cx, &self.outbox[self.sent..]))?;
-        }
-        if self.sent > 0 || self.sending == Sending::Ended {
-            self.outbox = Vec::new();
-            self.sent = 0;
+            self.outbox = None;
         }
         if self.sending == Sending::Ending {
             SockRef::from(&self.socket.stream).shutdown(Shutdown::Write)?;
@@ -242,7 +247,9 @@ impl Leg {
     pub fn end(&mut self) -> Result<(), Broken> {
         if self.sending == Sending::Open {
             if let Some(session) = &mut self.session {
-                session.close(&mut self.inbox, &mut self.outbox)?;
+                let mut alert = Vec::new();
+                session.close(&mut self.inbox, &mut alert)?;
+                append(&mut self.outbox, &alert);
             }
             self.sending = Sending::Ending;
         }
@@ -271,6 +278,12 @@ impl Leg {
         if sent {
             self.socket.ended_cleanly();
         }
+    }
+}
+
+fn append(outbox: &mut Option<Box<Outbox>>, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        outbox.get_or_insert_default().bytes.extend_from_slice(bytes);
     }
 }
 

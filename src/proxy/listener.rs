@@ -108,16 +108,18 @@ fn dispatch(
     let (listener, context) = (listener.clone(), context.clone());
     match workers.admit() {
         Ok(place) => {
-            let live = place.live().clone();
-            place.spawn(async move {
-                match TcpStream::from_std(stream) {
-                    Ok(stream) => connection::serve(&context, &listener, stream, client, live).await,
-                    Err(error) => tracing::warn!(%client, "cannot register a socket: {error}"),
+            // Registered with the runtime it will live on, which this one need not be.
+            let runtime = place.runtime();
+            let _its = runtime.enter();
+            match TcpStream::from_std(stream) {
+                Ok(stream) => {
+                    runtime.spawn(connection::serve(context, listener, stream, client, place));
                 }
-            });
+                Err(error) => tracing::warn!(%client, "cannot register a socket: {error}"),
+            }
         }
         Err(live) => {
-            Record::open(context.log.clone(), live, listener.role, client).close(Outcome::ConnectionLimit);
+            Record::open(context, listener, live, client).close(Outcome::ConnectionLimit);
             Socket::reset(&stream);
         }
     }

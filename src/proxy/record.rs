@@ -4,105 +4,128 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::connection::Context;
 use super::live::Live;
 use crate::clock;
 use crate::plan::outcome::{Level, Outcome, Side};
-use crate::plan::{Cluster, Role};
-use crate::telemetry::access_log::AccessLog;
+use crate::plan::{Cluster, Listener};
 use crate::telemetry::entry::{Entry, Hop, HopTls, Peer, timestamp};
 use crate::tls::Agreed;
-use crate::tls::verify::Presented;
+use crate::tls::presented::Presented;
 
-/// What is known of a connection so far.
+/// What is known of a connection so far. It is held for as long as the connection lives, so it refers
+/// to what is shared, and spells nothing out before it is written.
 pub struct Record {
-    log: AccessLog,
+    context: Arc<Context>,
+    listener: Arc<Listener>,
     live: Arc<Live>,
-    role: Role,
     start: SystemTime,
     accepted: Instant,
-    facts: Facts,
-    /// Taken by the one write.
-    outcome: Option<Outcome>,
+    sni: Option<Box<str>>,
+    cluster: Option<Arc<Cluster>>,
+    downstream: HopFacts,
+    upstream: HopFacts,
+    written: bool,
 }
 
 #[derive(Default)]
-struct Facts {
-    sni: Option<String>,
-    downstream: Hop,
-    upstream: Hop,
+struct HopFacts {
+    address: Option<SocketAddr>,
+    agreed: Option<Agreed>,
+    presented: Option<Arc<Presented>>,
 }
 
 impl Record {
     /// Begins the record of a connection that has just been accepted.
-    pub fn open(log: AccessLog, live: Arc<Live>, role: Role, client: SocketAddr) -> Self {
-        let downstream = Hop { address: Some(client), ..Hop::default() };
-        let facts = Facts { downstream, ..Facts::default() };
-        // What is written if nobody gets as far as saying how it ended.
-        let outcome = Some(Outcome::Internal("dropped before its end".into()));
-        Self { log, live, role, start: clock::wall(), accepted: clock::now(), facts, outcome }
+    pub fn open(context: Arc<Context>, listener: Arc<Listener>, live: Arc<Live>, client: SocketAddr) -> Self {
+        Self {
+            context,
+            listener,
+            live,
+            start: clock::wall(),
+            accepted: clock::now(),
+            sni: None,
+            cluster: None,
+            downstream: HopFacts { address: Some(client), ..HopFacts::default() },
+            upstream: HopFacts::default(),
+            written: false,
+        }
     }
 
     /// The SNI of the hop that has one.
     pub fn sni(&mut self, sni: Option<&str>) {
-        self.facts.sni = sni.map(str::to_owned);
+        self.sni = sni.map(Into::into);
     }
 
     /// Where the connection goes.
-    pub fn upstream(&mut self, cluster: &Cluster) {
-        self.facts.upstream.name = Some(cluster.name.clone());
+    pub fn cluster(&mut self, cluster: Arc<Cluster>) {
+        self.cluster = Some(cluster);
     }
 
     /// The address that answered.
     pub fn upstream_address(&mut self, address: Option<SocketAddr>) {
-        self.facts.upstream.address = address;
+        self.upstream.address = address;
     }
 
     /// The certificate that a peer presented.
-    pub fn peer(&mut self, side: Side, presented: Option<&Presented>) {
-        self.hop(side).peer = presented.map(|presented| Peer {
-            identity: presented.identity.to_string(),
-            subject: presented.subject.clone(),
-            not_after: timestamp(SystemTime::UNIX_EPOCH + presented.not_after),
-        });
+    pub fn peer(&mut self, side: Side, presented: Option<Arc<Presented>>) {
+        self.hop(side).presented = presented;
     }
 
     /// What a handshake settled.
-    pub fn tls(&mut self, side: Side, agreed: &Agreed) {
-        self.hop(side).tls =
-            Some(HopTls { version: agreed.version, cipher: agreed.cipher, group: agreed.group });
+    pub fn tls(&mut self, side: Side, agreed: Agreed) {
+        self.hop(side).agreed = Some(agreed);
     }
 
-    fn hop(&mut self, side: Side) -> &mut Hop {
+    fn hop(&mut self, side: Side) -> &mut HopFacts {
         match side {
-            Side::Downstream => &mut self.facts.downstream,
-            Side::Upstream => &mut self.facts.upstream,
+            Side::Downstream => &mut self.downstream,
+            Side::Upstream => &mut self.upstream,
         }
     }
 
-    /// Ends the record.
-    pub fn close(mut self, outcome: Outcome) {
-        self.outcome = Some(outcome);
+    /// Ends the record and writes it. What is said after that is not heard.
+    pub fn close(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        let entry = Entry {
+            id: self.live.id,
+            role: self.listener.role,
+            start: self.start,
+            duration: clock::now().duration_since(self.accepted),
+            bytes_received: self.live.bytes(Side::Downstream),
+            bytes_sent: self.live.bytes(Side::Upstream),
+            sni: self.sni.take().map(String::from),
+            downstream: spell_out(&self.downstream, None),
+            upstream: spell_out(&self.upstream, self.cluster.as_deref()),
+            outcome,
+        };
+        warn(&entry);
+        self.context.log.record(&entry);
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Some(outcome) = self.outcome.take() else { return };
-        let facts = std::mem::take(&mut self.facts);
-        let entry = Entry {
-            id: self.live.id,
-            role: self.role,
-            start: self.start,
-            duration: clock::now().duration_since(self.accepted),
-            bytes_received: self.live.bytes(Side::Downstream),
-            bytes_sent: self.live.bytes(Side::Upstream),
-            sni: facts.sni,
-            downstream: facts.downstream,
-            upstream: facts.upstream,
-            outcome,
-        };
-        warn(&entry);
-        self.log.record(&entry);
+        self.close(Outcome::Internal("dropped before its end".into()));
+    }
+}
+
+fn spell_out(facts: &HopFacts, cluster: Option<&Cluster>) -> Hop {
+    Hop {
+        name: cluster.map(|cluster| cluster.name.clone()),
+        address: facts.address,
+        tls: facts.agreed.map(|agreed| HopTls {
+            version: agreed.version(),
+            cipher: agreed.cipher(),
+            group: agreed.group(),
+        }),
+        peer: facts.presented.as_ref().map(|presented| Peer {
+            identity: presented.identity.to_string(),
+            subject: presented.subject.clone(),
+            not_after: timestamp(SystemTime::UNIX_EPOCH + presented.not_after),
+        }),
     }
 }
 

@@ -4,7 +4,6 @@
 //! to read and the other side has taken everything before it: that is the backpressure, and the reason
 //! why a connection that is idle holds no buffer.
 
-use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::leg::{Broken, Leg, Received};
@@ -17,38 +16,8 @@ use crate::plan::outcome::{Outcome, Side};
 /// worker have theirs.
 const READS_PER_TURN: usize = 4;
 
-/// Relays until the end, and says what the end was. Not an `async fn`, whose future would hold the
-/// arguments a second time.
-pub fn relay(
-    downstream: Leg,
-    upstream: Leg,
-    live: &Live,
-    on_truncation: OnTruncation,
-) -> impl Future<Output = Outcome> {
-    live.relaying();
-    let mut relay = Relay {
-        downstream,
-        upstream,
-        outward_ended: false,
-        inward_ended: false,
-        first: None,
-        truncated: None,
-        on_truncation,
-    };
-    poll_fn(move |cx| {
-        if let Some(order) = live.ordered() {
-            return Poll::Ready(order.outcome());
-        }
-        if live.told_to_look()
-            && let Some(side) = relay.broken_unheard()
-        {
-            return Poll::Ready(Outcome::Reset(side));
-        }
-        scratch::with(|scratch| relay.turn(scratch, live, cx))
-    })
-}
-
-struct Relay {
+/// Both hops of a connection that is set up.
+pub struct Relay {
     downstream: Leg,
     upstream: Leg,
     /// The client has ended its direction; what is left is to tell the server.
@@ -75,6 +44,32 @@ enum Stopped {
 }
 
 impl Relay {
+    /// Begins to relay.
+    pub fn new(downstream: Leg, upstream: Leg, on_truncation: OnTruncation) -> Self {
+        Self {
+            downstream,
+            upstream,
+            outward_ended: false,
+            inward_ended: false,
+            first: None,
+            truncated: None,
+            on_truncation,
+        }
+    }
+
+    /// Moves what can be moved now; ready at the end, with what the end was.
+    pub fn poll(&mut self, live: &Live, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if let Some(order) = live.ordered() {
+            return Poll::Ready(order.outcome());
+        }
+        if live.told_to_look()
+            && let Some(side) = self.broken_unheard()
+        {
+            return Poll::Ready(Outcome::Reset(side));
+        }
+        scratch::with(|scratch| self.turn(scratch, live, cx))
+    }
+
     /// A side whose socket has failed without a reader to hear of it.
     fn broken_unheard(&self) -> Option<Side> {
         let legs = [(Side::Downstream, &self.downstream), (Side::Upstream, &self.upstream)];
@@ -183,30 +178,5 @@ impl Relay {
                 Outcome::Tls(side, fault)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proxy::leg::Socket;
-
-    /// What a connection keeps while it relays, beside its TLS session: a number that must not creep up.
-    const RELAY_BYTES_MAX: usize = 400;
-
-    #[test]
-    fn the_future_of_a_relay_stays_small() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let leg = async || {
-                Leg::plaintext(Socket::accepted(tokio::net::TcpStream::connect(address).await.unwrap()))
-            };
-            let live = Live::new(1);
-            let future = relay(leg().await, leg().await, &live, OnTruncation::Reset);
-            let size = size_of_val(&future);
-            assert!(size <= RELAY_BYTES_MAX, "{size} bytes");
-        });
     }
 }

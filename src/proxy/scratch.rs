@@ -20,6 +20,8 @@ pub struct Scratch {
     pub input: Box<[u8]>,
     /// Plaintext opened from records.
     pub plain: Vec<u8>,
+    /// What the protocol itself has to say: answers to KeyUpdates, alerts.
+    pub protocol: Vec<u8>,
     /// Records sealed from plaintext.
     pub sealed: Box<[u8]>,
 }
@@ -29,6 +31,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         input: vec![0; INBOX_BYTES_MAX + READ_BYTES].into_boxed_slice(),
         plain: Vec::with_capacity(PLAIN_BYTES_MAX),
+        protocol: Vec::new(),
         sealed: vec![0; sealed_len_max(PLAIN_BYTES_MAX)].into_boxed_slice(),
     });
 }

@@ -18,16 +18,18 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// The workers of a process.
 pub struct Workers {
-    all: Vec<Worker>,
+    all: Vec<Arc<Worker>>,
     threads: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     open: Arc<Open>,
 }
 
+/// What a worker shares with the connections on it.
 struct Worker {
     runtime: Handle,
-    table: Arc<Table>,
-    connections: Arc<AtomicUsize>,
+    table: Table,
+    connections: AtomicUsize,
+    open: Arc<Open>,
 }
 
 /// The open connections of the process.
@@ -52,9 +54,14 @@ impl Workers {
         let mut this = Self { all: Vec::new(), threads: Vec::new(), stop, open: Arc::new(open) };
         for index in 0..limits.workers.max(1) {
             let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-            let table = Arc::new(Table::default());
-            runtime.spawn(tick(table.clone(), limits.idle_timeout));
-            this.all.push(Worker { runtime: runtime.handle().clone(), table, connections: Arc::default() });
+            let worker = Arc::new(Worker {
+                runtime: runtime.handle().clone(),
+                table: Table::default(),
+                connections: AtomicUsize::new(0),
+                open: this.open.clone(),
+            });
+            runtime.spawn(tick(worker.clone(), limits.idle_timeout));
+            this.all.push(worker);
             let mut stopped = stopped.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 // Ends when told to, or when the process is going anyway.
@@ -82,13 +89,7 @@ impl Workers {
         }
         worker.connections.fetch_add(1, Ordering::Relaxed);
         worker.table.enter(&live);
-        Ok(Place {
-            live,
-            runtime: worker.runtime.clone(),
-            table: worker.table.clone(),
-            connections: worker.connections.clone(),
-            open: self.open.clone(),
-        })
+        Ok(Place { live, worker: worker.clone() })
     }
 
     /// Connections open now.
@@ -127,10 +128,7 @@ impl Workers {
 /// A connection's place on its worker, given back when dropped.
 pub struct Place {
     live: Arc<Live>,
-    runtime: Handle,
-    table: Arc<Table>,
-    connections: Arc<AtomicUsize>,
-    open: Arc<Open>,
+    worker: Arc<Worker>,
 }
 
 impl Place {
@@ -139,36 +137,33 @@ impl Place {
         &self.live
     }
 
-    /// Runs the connection on its worker.
-    pub fn spawn(self, connection: impl Future<Output = ()> + Send + 'static) {
-        let runtime = self.runtime.clone();
-        runtime.spawn(async move {
-            connection.await;
-            drop(self);
-        });
+    /// Where the connection runs.
+    pub fn runtime(&self) -> Handle {
+        self.worker.runtime.clone()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.table.leave(self.live.id);
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        self.open.count.fetch_sub(1, Ordering::AcqRel);
-        self.open.ended.notify_waiters();
+        let Worker { table, connections, open, .. } = &*self.worker;
+        table.leave(self.live.id);
+        connections.fetch_sub(1, Ordering::Relaxed);
+        open.count.fetch_sub(1, Ordering::AcqRel);
+        open.ended.notify_waiters();
     }
 }
 
 /// What is done for connections now and then, by one timer for all of them.
-async fn tick(table: Arc<Table>, idle_timeout: Option<Duration>) {
+async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>) {
     let mut idle = idle_timeout.map(IdleWatch::new);
     let period = idle_timeout.map_or(TICK, |timeout| (timeout / 4).clamp(Duration::from_millis(10), TICK));
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        table.wake_blind();
+        worker.table.wake_blind();
         if let Some(idle) = &mut idle {
-            idle.tick(&table, clock::now());
+            idle.tick(&worker.table, clock::now());
         }
     }
 }

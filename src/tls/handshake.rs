@@ -4,13 +4,14 @@
 //! it is closed, because a close with unread bytes is a reset, and a reset overtakes the alert.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::session::Session;
-use super::{Agreed, fault, verify};
+use super::{Agreed, fault, presented, verify};
 use crate::plan::limits::HANDSHAKE_BYTES_MAX;
 use crate::plan::outcome::TlsFault;
 
@@ -21,7 +22,7 @@ pub struct Established {
     /// Version, cipher and group.
     pub agreed: Agreed,
     /// The peer's certificate; `None` where the peer showed none.
-    pub peer: Option<verify::Presented>,
+    pub peer: Option<Arc<presented::Presented>>,
     /// Plaintext that came in the same segments as the end of the handshake.
     pub plain: Vec<u8>,
     /// Part of a record that came with it.
@@ -34,7 +35,7 @@ pub struct HandshakeError {
     /// What went wrong.
     pub failure: Failure,
     /// The certificate that the peer presented before it did.
-    pub peer: Option<verify::Presented>,
+    pub peer: Option<Arc<presented::Presented>>,
 }
 
 /// What went wrong with a handshake.
@@ -74,7 +75,7 @@ pub(crate) async fn run(
     deadline: Instant,
 ) -> Result<Established, HandshakeError> {
     let mut flight = Flight { inbox, plain: Vec::new(), outgoing: Vec::new() };
-    verify::take_presented();
+    presented::take();
     let mut peer = None;
     let ended = timeout_at(deadline, flight.drive(&mut session, stream, &mut peer)).await;
     let failure = match ended.unwrap_or(Err(Failure::Timeout)) {
@@ -105,12 +106,12 @@ impl Flight {
         &mut self,
         session: &mut Session,
         stream: &TcpStream,
-        peer: &mut Option<verify::Presented>,
+        peer: &mut Option<Arc<presented::Presented>>,
     ) -> Result<(), Failure> {
         loop {
             let fed = session.feed(&mut self.inbox, &mut self.plain, &mut self.outgoing);
             // Taken at once: after an await this thread may be in the middle of another handshake.
-            if let Some(presented) = verify::take_presented() {
+            if let Some(presented) = presented::take() {
                 *peer = Some(presented);
             }
             let consumed = fed.map_err(|fault| Failure::Tls(verify::with_names(fault)))?;

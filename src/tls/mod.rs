@@ -10,25 +10,53 @@ mod generation;
 pub mod handshake;
 pub mod originate;
 mod policy;
+pub mod presented;
 pub mod session;
 pub mod verify;
 
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
 
 /// The cryptography, passed explicitly everywhere: there is no process default that another crate
 /// could set. [`policy`] leaves of it what a plan allows.
 pub(crate) static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
-/// What a finished handshake settled, for the record of the connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a finished handshake settled, for the record of the connection. Kept as long as the connection:
+/// the code points, not their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
-    /// `TLSv1.3` or `TLSv1.2`.
-    pub version: &'static str,
-    /// The cipher suite, by its IANA name.
-    pub cipher: &'static str,
+    version: ProtocolVersion,
+    cipher: CipherSuite,
+    group: NamedGroup,
+}
+
+impl Agreed {
+    /// The version as people write it: `TLSv1.3` or `TLSv1.2`.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "there is no session with any other")]
+    pub fn version(&self) -> &'static str {
+        match self.version {
+            ProtocolVersion::TLSv1_3 => "TLSv1.3",
+            ProtocolVersion::TLSv1_2 => "TLSv1.2",
+            other => other.as_str().unwrap_or("unknown"),
+        }
+    }
+
+    /// The cipher suite, by its IANA name: rustls marks the suites of TLS 1.3 with a prefix of its own.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "all others have their IANA name")]
+    pub fn cipher(&self) -> &'static str {
+        match self.cipher {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+            other => other.as_str().unwrap_or("unknown"),
+        }
+    }
+
     /// The key-exchange group, by its IANA name.
-    pub group: &'static str,
+    pub fn group(&self) -> &'static str {
+        self.group.as_str().unwrap_or("unknown")
+    }
 }

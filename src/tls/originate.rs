@@ -46,8 +46,12 @@ struct Client {
 impl Originations {
     /// Prepares every origination of the plan.
     pub fn new(plan: &Plan, store: &Store) -> Self {
-        let entries: HashMap<_, _> = plan
-            .originates()
+        Self::of(plan.originates(), store)
+    }
+
+    /// Prepares these.
+    pub fn of<'plan>(originates: impl Iterator<Item = &'plan Arc<Originate>>, store: &Store) -> Self {
+        let entries: HashMap<_, _> = originates
             .map(|originate| {
                 let client = match &originate.credential {
                     Some(credential) => Prepared::PerGeneration(PerGeneration::new(store, credential)),

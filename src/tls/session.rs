@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{CipherSuite, ClientConfig, CommonState, Error, ProtocolVersion, ServerConfig};
-use rustls_pki_types::ServerName;
+use rustls::{ClientConfig, CommonState, Error, ServerConfig};
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::{Agreed, fault};
 use crate::plan::outcome::{TlsFault, TlsFaultKind};
@@ -98,10 +98,15 @@ impl Session {
     pub fn agreed(&self) -> Option<Agreed> {
         let common = self.common();
         Some(Agreed {
-            version: version_name(common.protocol_version()?),
-            cipher: cipher_name(common.negotiated_cipher_suite()?.suite()),
-            group: common.negotiated_key_exchange_group()?.name().as_str().unwrap_or("unknown"),
+            version: common.protocol_version()?,
+            cipher: common.negotiated_cipher_suite()?.suite(),
+            group: common.negotiated_key_exchange_group()?.name(),
         })
+    }
+
+    /// The certificates that the peer presented, leaf first; empty if it showed none.
+    pub fn peer_chain(&self) -> &[CertificateDer<'static>] {
+        self.common().peer_certificates().unwrap_or_default()
     }
 
     fn common(&self) -> &CommonState {
@@ -117,27 +122,6 @@ impl Session {
             Connection::Server(connection) => write(&mut **connection, what, rest, out, peer_closed),
             Connection::Client(connection) => write(&mut **connection, what, rest, out, peer_closed),
         }
-    }
-}
-
-/// The version as people write it.
-#[allow(clippy::wildcard_enum_match_arm, reason = "there is no session with any other")]
-fn version_name(version: ProtocolVersion) -> &'static str {
-    match version {
-        ProtocolVersion::TLSv1_3 => "TLSv1.3",
-        ProtocolVersion::TLSv1_2 => "TLSv1.2",
-        other => other.as_str().unwrap_or("unknown"),
-    }
-}
-
-/// The IANA name: rustls marks the suites of TLS 1.3 with a prefix of its own.
-#[allow(clippy::wildcard_enum_match_arm, reason = "all others have their IANA name")]
-fn cipher_name(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        other => other.as_str().unwrap_or("unknown"),
     }
 }
 
@@ -426,7 +410,7 @@ mod tests {
             let (mut ours, mut theirs) = pair(we_are_server, version);
             carry(&mut ours, &mut theirs, &pieces);
             prop_assert!(!ours.session.is_handshaking() && !theirs.connection.is_handshaking());
-            prop_assert_eq!(ours.session.agreed().unwrap().version, if tls13 { "TLSv1.3" } else { "TLSv1.2" });
+            prop_assert_eq!(ours.session.agreed().unwrap().version(), if tls13 { "TLSv1.3" } else { "TLSv1.2" });
             let (mut from_us, mut from_them) = (Vec::new(), Vec::new());
             for (by_us, length, fill) in sends {
                 let plain: Vec<u8> = (0..length).map(|at| fill.wrapping_add(at.to_le_bytes()[0])).collect();

@@ -7,9 +7,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -17,10 +15,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::PROVIDER;
+use super::{PROVIDER, presented};
 use crate::credentials::trust::{Revocation, TrustBundle};
 use crate::plan::identity::{PeerIdentity, SubjectAltName};
 use crate::plan::outcome::TlsFault;
@@ -28,30 +24,10 @@ use crate::plan::outcome::TlsFault;
 /// Names of a mismatch that are told; the rest are counted.
 const NAMES_TOLD_MAX: usize = 8;
 
-/// A certificate as its holder presented it: what it says, and until when.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Presented {
-    /// Its subject alternative names.
-    pub identity: PeerIdentity,
-    /// Its subject, for people; never an identity.
-    pub subject: String,
-    /// When it expires, in seconds since 1970.
-    pub not_after: Duration,
-}
-
 thread_local! {
-    /// The certificate of the handshake that this thread is driving. rustls calls its verifiers in the
-    /// middle of `feed`, with no way to hand anything back but a verdict, and drops a certificate it
-    /// refused; the slot lives from one `feed` to the `take` after it, on one thread.
-    static PRESENTED: RefCell<Option<Presented>> = const { RefCell::new(None) };
     /// Which names were expected and which found, where that is what `feed` failed of: rustls' error has
     /// no room for a list.
     static MISMATCH: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Takes what the peer presented since the last call on this thread.
-pub(crate) fn take_presented() -> Option<Presented> {
-    PRESENTED.take()
 }
 
 /// The fault of the `feed` that has just failed on this thread, with the names that did not match.
@@ -92,13 +68,14 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
-        let identity = note_presented(end_entity, &leaf)?;
+        let presented = presented::note(end_entity, &leaf)?;
+        let identity = &presented.identity;
         let usage = KeyUsage::client_auth();
         self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked).map_err(into_rustls)?;
-        if self.names.is_empty() || self.names.iter().any(|name| name.matches(&identity)) {
+        if self.names.is_empty() || self.names.iter().any(|name| name.matches(identity)) {
             Ok(ClientCertVerified::assertion())
         } else {
-            note_mismatch(&self.names, &identity);
+            note_mismatch(&self.names, identity);
             Err(CertificateError::ApplicationVerificationFailure.into())
         }
     }
@@ -157,17 +134,18 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
-        let identity = note_presented(end_entity, &leaf)?;
+        let presented = presented::note(end_entity, &leaf)?;
+        let identity = &presented.identity;
         let usage = KeyUsage::server_auth();
         self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked).map_err(into_rustls)?;
         match &self.names {
             ServerNames::Host(name) => leaf.verify_is_valid_for_subject_name(name).map_err(|error| {
-                note_mismatch(&[name.to_str()], &identity);
+                note_mismatch(&[name.to_str()], identity);
                 into_rustls(error)
             })?,
-            ServerNames::AnyOf(names) if names.iter().any(|name| name.matches(&identity)) => {}
+            ServerNames::AnyOf(names) if names.iter().any(|name| name.matches(identity)) => {}
             ServerNames::AnyOf(names) => {
-                note_mismatch(names, &identity);
+                note_mismatch(names, identity);
                 return Err(CertificateError::NotValidForName.into());
             }
         }
@@ -207,31 +185,6 @@ impl fmt::Debug for ServerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerVerifier").finish_non_exhaustive()
     }
-}
-
-/// Reads what the certificate says of its holder and leaves it for the handshake. The names come from
-/// webpki, which also verifies the chain: two parsers must not disagree about who somebody is. Only
-/// addresses, which webpki does not list, come from the other one.
-fn note_presented(der: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> Result<PeerIdentity, Error> {
-    let (_, parsed) = X509Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)?;
-    let alternatives = parsed.subject_alternative_name().ok().flatten();
-    let addresses = alternatives.iter().flat_map(|names| &names.value.general_names).filter_map(|name| {
-        let GeneralName::IPAddress(bytes) = name else { return None };
-        let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-        four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok()
-    });
-    let identity = PeerIdentity {
-        uris: leaf.valid_uri_names().map(str::to_owned).collect(),
-        dns_names: leaf.valid_dns_names().map(str::to_owned).collect(),
-        addresses: addresses.collect(),
-    };
-    let not_after = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    PRESENTED.set(Some(Presented {
-        identity: identity.clone(),
-        subject: parsed.subject().to_string(),
-        not_after: Duration::from_secs(not_after),
-    }));
-    Ok(identity)
 }
 
 /// Leaves the names that did not match for whoever tells of the failure.

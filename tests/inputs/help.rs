@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use clap::Parser as _;
 use twinlock::cli::{Cli, Command};
-use twinlock::config::flags;
+use twinlock::config::{flags, server};
 
 use crate::refusal::assert_command_refused;
 use crate::support::{self, Certs, HOST, Program, Reader, path};
 
-const COMMANDS: [&str; 5] = ["egress", "ingress", "run", "check", "dev-certs"];
+const COMMANDS: [&str; 5] = ["egress", "ingress", "certs", "probe", "dev-certs"];
 
 fn help(command: &str) -> String {
     let (code, out, err) = support::run(&[command, "--help"]);
@@ -34,8 +34,8 @@ fn the_help_of_each_command_begins_with_an_example_that_is_right() {
             match Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}")).command {
                 Command::Egress(given) => assert!(flags::egress(&given).is_ok(), "{words:?}"),
                 Command::Ingress(given) => assert!(flags::ingress(&given).is_ok(), "{words:?}"),
-                // What they name is in the repository; tests of Istio's resources check every file of it.
-                Command::Run(_) | Command::Check(_) | Command::DevCerts(_) => {}
+                Command::Probe(given) => assert!(server::probe(&given).is_ok(), "{words:?}"),
+                Command::Certs(_) | Command::DevCerts(_) => {}
             }
         }
     }
@@ -77,7 +77,7 @@ fn variables(command: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn every_option_has_a_variable_named_after_it() {
-    for (command, at_least) in [("egress", 17), ("ingress", 16), ("run", 20), ("check", 20), ("dev-certs", 5)]
+    for (command, at_least) in [("egress", 17), ("ingress", 16), ("certs", 1), ("probe", 9), ("dev-certs", 5)]
     {
         let variables = variables(command);
         assert!(variables.len() >= at_least, "{variables:?}");

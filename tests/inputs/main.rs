@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod certs;
 mod credentials;
 mod flags;
 mod help;
+mod probe;
 mod refusal;

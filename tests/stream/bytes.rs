@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::link::Link;
+use crate::support::link::Link;
 use crate::support::socket::{Backend, Ending, connect, echo, ending, expect, noise, read_to_end};
 use crate::support::{self, Certs, HOST, PATIENCE, Program, path};
 

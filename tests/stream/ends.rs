@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::Shutdown;
 
 use crate::bytes::write_until_stopped;
-use crate::link::Link;
+use crate::support::link::Link;
 use crate::support::peer::{self, TlsClient};
 use crate::support::socket::{Backend, Ending, ending, expect, noise, read_to_end, reset};
 use crate::support::{Certs, Program};

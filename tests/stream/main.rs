@@ -5,5 +5,4 @@ mod support;
 
 mod bytes;
 mod ends;
-mod link;
 mod records;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::link::Link;
 use crate::support::authority::Identity;
+use crate::support::link::Link;
 use crate::support::peer::{self, TlsServer};
 use crate::support::socket::{self, Backend, Ending, connect, echo, ending, expect};
 use crate::support::{Certs, Program};

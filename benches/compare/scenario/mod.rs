@@ -1,0 +1,130 @@
+//! The kinds of work, each measured in interleaved rounds.
+
+mod idle;
+mod load;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use twinlock::telemetry::entry::timestamp;
+
+use crate::Failure;
+use crate::arguments::{Arguments, Scenario};
+use crate::certs::Certs;
+use crate::check::check;
+use crate::contender::{Contender, Programs, Setting, Terms};
+use crate::generator::Generators;
+use crate::machine::Subject;
+use crate::process::{Cores, Registry};
+use crate::store::{Failed, Results, Sample};
+
+/// What all scenarios of a run have in common.
+pub struct Bench<'a> {
+    pub arguments: &'a Arguments,
+    pub programs: &'a Programs,
+    pub subject: &'a Subject,
+    pub cores: Cores,
+    pub registry: &'a Registry,
+    /// For everything that the run writes; removed in the end.
+    pub directory: &'a Path,
+    pub certs: &'a Certs,
+    /// Who does the job on which terms, as far as that was found out.
+    pub checks: RefCell<BTreeMap<Terms, Checked>>,
+}
+
+/// The contenders that do the job, and those that do not.
+pub type Checked = (Vec<Contender>, Vec<Failed>);
+
+impl Bench<'_> {
+    pub fn setting(&self) -> Setting<'_> {
+        Setting {
+            programs: self.programs,
+            registry: self.registry,
+            core: self.cores.proxies,
+            directory: self.directory,
+            certs: &self.certs.directory,
+        }
+    }
+
+    pub fn generators(&self) -> Generators<'_> {
+        Generators { core: self.cores.load, registry: self.registry, directory: self.directory }
+    }
+
+    /// Seconds that a measurement takes: as long as it should, or hardly any in a smoke test.
+    pub fn seconds(&self, should: f64) -> f64 {
+        if self.arguments.smoke { 0.2 } else { should * self.arguments.stretch }
+    }
+
+    pub fn rounds(&self) -> usize {
+        if self.arguments.smoke { 1 } else { self.arguments.rounds }
+    }
+
+    /// Those that take part and are installed.
+    pub fn contenders(&self) -> Vec<Contender> {
+        let asked = &self.arguments.contender;
+        let asked = |contender: &Contender| match (asked.is_empty(), self.arguments.smoke) {
+            (true, true) => matches!(contender, Contender::Twinlock | Contender::Haproxy | Contender::Plain),
+            (true, false) => true,
+            (false, _) => asked.contains(contender),
+        };
+        let (there, missing): (Vec<_>, Vec<_>) = Contender::ALL
+            .into_iter()
+            .filter(asked)
+            .partition(|contender| contender.programs(self.programs).is_some());
+        for contender in missing {
+            eprintln!("skipped, it is not installed: {}", contender.title());
+        }
+        there
+    }
+}
+
+/// Who does the job on these terms; found out once.
+pub fn checked(bench: &Bench<'_>, terms: Terms) -> Checked {
+    bench.checks.borrow_mut().entry(terms).or_insert_with(|| check_all(bench, terms)).clone()
+}
+
+fn check_all(bench: &Bench<'_>, terms: Terms) -> Checked {
+    let (mut sound, mut failures) = (Vec::new(), Vec::new());
+    for contender in bench.contenders() {
+        match check(contender, terms, &bench.setting(), bench.certs) {
+            Ok(seen) => {
+                let seen: Vec<_> = seen.iter().map(ToString::to_string).collect();
+                eprintln!("checked: {:16} {}", contender.title(), seen.join(", then "));
+                sound.push(contender);
+            }
+            Err(failure) => {
+                eprintln!("FAILED: {}: {failure}", contender.title());
+                failures.push(Failed { case: "check".into(), contender, why: failure.to_string() });
+            }
+        }
+    }
+    (sound, failures)
+}
+
+/// Measures one kind of work.
+pub fn measure(scenario: Scenario, bench: &Bench<'_>) -> Result<Results, Failure> {
+    let date = timestamp(SystemTime::now());
+    let (samples, failures) = match scenario {
+        Scenario::Bulk => load::bulk(bench)?,
+        Scenario::Connections => load::connections(bench, Terms::Equal)?,
+        Scenario::Defaults => load::connections(bench, Terms::Defaults)?,
+        Scenario::Requests => load::requests(bench)?,
+        Scenario::Latency => load::latency(bench)?,
+        Scenario::Idle => idle::measure(bench),
+    };
+    Ok(Results { scenario, subject: bench.subject.clone(), date, samples, failures })
+}
+
+/// What a scenario brings back.
+pub type Measured = (Vec<Sample>, Vec<Failed>);
+
+/// The order of contenders in a round: another begins each time, so that nobody always follows the same.
+pub fn turn(contenders: &[Contender], round: usize) -> Vec<Contender> {
+    let mut order = contenders.to_vec();
+    if !order.is_empty() {
+        order.rotate_left(round % contenders.len());
+    }
+    order
+}
