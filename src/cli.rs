@@ -166,6 +166,13 @@ pub struct CommonFlags {
     /// End a connection on which nothing moved for this long [default: never].
     #[arg(long, env = "TWINLOCK_IDLE_TIMEOUT", value_name = "TIME")]
     pub idle_timeout: Option<String>,
+    /// A connection whose peer's certificate expired or was revoked, or whose CA was removed, is closed when nothing
+    /// moves on it, at the latest after this time.
+    #[arg(long, env = "TWINLOCK_REVOKED_GRACE", value_name = "TIME", default_value = "30s")]
+    pub revoked_grace: String,
+    /// End connections of this age; the last tenth of it spreads their ends [default: never].
+    #[arg(long, env = "TWINLOCK_MAX_CONNECTION_AGE", value_name = "TIME")]
+    pub max_connection_age: Option<String>,
     /// After SIGTERM or SIGINT, time for open connections to end by themselves.
     #[arg(long, env = "TWINLOCK_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s")]
     pub drain_timeout: String,

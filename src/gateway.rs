@@ -122,13 +122,20 @@ impl Gateway {
             tracing::warn!("{warning}");
         }
         let limits = &self.plan.limits;
-        let (nudge, watching) = credential_watch::start(self.store.clone(), limits.credentials_poll)
+        let terminations = Arc::new(Terminations::new(&self.plan, &self.store));
+        let originations = Arc::new(Originations::new(&self.plan, &self.store));
+        let (accepted, originated) = (terminations.clone(), originations.clone());
+        let examine = move |now| {
+            accepted.examine(now);
+            originated.examine(now);
+        };
+        let (nudge, watching) = credential_watch::start(self.store.clone(), limits.credentials_poll, examine)
             .map_err(StartError::System)?;
         let mut workers = Arc::new(Workers::start(limits).map_err(StartError::System)?);
         let context = Arc::new(Context {
             plan: self.plan.clone(),
-            terminations: Terminations::new(&self.plan, &self.store),
-            originations: Originations::new(&self.plan, &self.store),
+            terminations,
+            originations,
             resolver: Resolver::new(Handle::current()),
             log: log.clone(),
         });

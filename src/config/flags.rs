@@ -125,6 +125,9 @@ fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Comm
     let credentials_poll = positive("--credentials-poll", &flags.credentials_poll, report);
     let connect_timeout = positive("--connect-timeout", &flags.connect_timeout, report);
     let idle_timeout = flags.idle_timeout.as_deref().map(|text| positive("--idle-timeout", text, report));
+    let revoked_grace = report.note("--revoked-grace", duration::parse(&flags.revoked_grace));
+    let age = flags.max_connection_age.as_deref();
+    let connection_age_max = age.map(|text| positive("--max-connection-age", text, report));
     let drain_timeout = report.note("--drain-timeout", duration::parse(&flags.drain_timeout));
     let connections_max = count("--max-connections", &flags.max_connections, report);
     let workers = match &flags.workers {
@@ -149,6 +152,11 @@ fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Comm
             connections_max: connections_max?,
             idle_timeout: match idle_timeout {
                 Some(timeout) => Some(timeout?),
+                None => None,
+            },
+            revoked_grace: revoked_grace?,
+            connection_age_max: match connection_age_max {
+                Some(age) => Some(age?),
                 None => None,
             },
             drain_timeout: drain_timeout?,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -59,24 +59,37 @@ impl Nudge {
     }
 }
 
-/// Watches every directory of the store from a thread of its own.
-pub fn start(store: Arc<Store>, poll_interval: Duration) -> std::io::Result<(Nudge, JoinHandle<()>)> {
+/// Watches every directory of the store from a thread of its own. `looked` is called after each look.
+pub fn start(
+    store: Arc<Store>,
+    poll_interval: Duration,
+    looked: impl Fn(SystemTime) + Send + 'static,
+) -> std::io::Result<(Nudge, JoinHandle<()>)> {
     let (sender, wakes) = sync_channel(64);
     let nudge = Nudge(sender);
     let events = nudge.clone();
     let thread = std::thread::Builder::new().name("credentials".into()).spawn(move || {
-        run(&store, Events::start(events), &wakes, poll_interval);
+        run(&store, Events::start(events), &wakes, poll_interval, &looked);
     })?;
     Ok((nudge, thread))
 }
 
-fn run(store: &Store, mut events: Option<Events>, wakes: &Receiver<Wake>, poll_interval: Duration) {
+fn run(
+    store: &Store,
+    mut events: Option<Events>,
+    wakes: &Receiver<Wake>,
+    poll_interval: Duration,
+    looked: &impl Fn(SystemTime),
+) {
     // Watched first and looked at then: what changes behind the look raises an event.
     let mut look = |store: &Store| {
         if let Some(events) = &mut events {
             events.follow(store);
         }
-        store.refresh(clock::wall())
+        let now = clock::wall();
+        let held = store.refresh(now);
+        looked(now);
+        held
     };
     let mut held = look(store);
     let mut patience = poll_interval;

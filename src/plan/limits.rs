@@ -19,6 +19,10 @@ pub struct Limits {
     pub on_truncation: OnTruncation,
     /// How often credential directories are looked at even if no change was noticed.
     pub credentials_poll: Duration,
+    /// How long a connection may go on at most whose peer would not be let in any more.
+    pub revoked_grace: Duration,
+    /// How long any connection may go on; `None` for as long as it likes.
+    pub connection_age_max: Option<Duration>,
     /// Worker threads; each connection stays on one.
     pub workers: usize,
 }

@@ -65,12 +65,41 @@ pub enum Outcome {
     NoCredential(String),
     /// No byte moved for the idle timeout.
     IdleTimeout,
+    /// The connection reached the age that connections may.
+    Aged,
+    /// The peer on this side would not be let in any more.
+    Withdrawn(Side, Withdrawal),
     /// The gateway was told to stop and the drain deadline passed.
     Drained,
     /// The limit of open connections was reached.
     ConnectionLimit,
     /// The gateway failed: a bug or an exhausted resource of its own.
     Internal(String),
+}
+
+/// Why a peer that was let in would not be let in any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// Its certificate expired.
+    Expired,
+    /// Its CA has revoked its certificate, or one between the two.
+    Revoked,
+    /// No CA that is trusted now vouches for it.
+    Ca,
+    /// It is not one of those who may connect now, or not who the server must be.
+    Permission,
+}
+
+impl Withdrawal {
+    /// The name used in records and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Expired => "peer_certificate_expired",
+            Self::Revoked => "peer_certificate_revoked",
+            Self::Ca => "peer_ca_withdrawn",
+            Self::Permission => "peer_permission_withdrawn",
+        }
+    }
 }
 
 /// Who brought a connection to its end.
@@ -129,6 +158,15 @@ impl Outcome {
             Self::ConnectTimeout => ("connect_timeout", Warn, Peer(Side::Upstream), ""),
             Self::NoCredential(why) => ("no_credential", Warn, Gateway, why.as_str()),
             Self::IdleTimeout => ("idle_timeout", Info, Gateway, ""),
+            Self::Aged => ("max_connection_age", Info, Gateway, ""),
+            Self::Withdrawn(side, why) => {
+                let level = if *side == Side::Upstream { Warn } else { Info };
+                let whose = match side {
+                    Side::Downstream => "what let the client in does so no more",
+                    Side::Upstream => "what the server was accepted for holds no more",
+                };
+                (why.label(), level, Gateway, whose)
+            }
             Self::Drained => ("drained", Info, Gateway, ""),
             Self::ConnectionLimit => ("connection_limit", Info, Gateway, ""),
             Self::Internal(why) => ("internal", Warn, Gateway, why.as_str()),
@@ -226,6 +264,8 @@ mod tests {
             Outcome::Denied,
             Outcome::ConnectionLimit,
             Outcome::IdleTimeout,
+            Outcome::Aged,
+            Outcome::Withdrawn(Side::Downstream, Withdrawal::Revoked),
         ] {
             assert_ne!(outcome.account().level, Level::Warn, "{outcome:?}");
         }

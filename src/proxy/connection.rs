@@ -32,9 +32,9 @@ pub struct Context {
     /// What may happen.
     pub plan: Arc<Plan>,
     /// TLS towards clients.
-    pub terminations: Terminations,
+    pub terminations: Arc<Terminations>,
     /// TLS towards servers.
-    pub originations: Originations,
+    pub originations: Arc<Originations>,
     /// Names to addresses.
     pub resolver: Resolver,
     /// Where records go.
@@ -208,6 +208,9 @@ async fn secure(
 }
 
 fn note(side: Side, established: &Established, record: &mut Record) {
+    if let Some(standing) = &established.standing {
+        record.live().stand(side, standing.clone());
+    }
     record.tls(side, established.agreed);
     record.peer(side, established.peer.clone());
 }

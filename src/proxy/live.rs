@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::plan::outcome::{Outcome, Side};
+use crate::plan::outcome::{Outcome, Side, Withdrawal};
+use crate::tls::standing::Standing;
 
 /// A connection that is open.
 #[derive(Default)]
@@ -21,16 +22,21 @@ pub struct Live {
     look: AtomicBool,
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
+    /// The peers of the two hops, where they proved who they are: shared by all their connections.
+    standing: [OnceLock<Arc<Standing>>; 2],
 }
 
 /// Why a connection is told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Order {
     /// The drain deadline passed.
-    Drained = 1,
+    Drained,
     /// Nothing moved for the idle timeout.
-    Idle = 2,
+    Idle,
+    /// It has reached its age.
+    Aged,
+    /// What let the peer of this side in does so no more.
+    Withdrawn(Side, Withdrawal),
 }
 
 impl Order {
@@ -39,7 +45,29 @@ impl Order {
         match self {
             Self::Drained => Outcome::Drained,
             Self::Idle => Outcome::IdleTimeout,
+            Self::Aged => Outcome::Aged,
+            Self::Withdrawn(side, why) => Outcome::Withdrawn(side, why),
         }
+    }
+
+    /// Every order; its place, from 1, is what a connection keeps of it.
+    const ALL: [Self; 11] = [
+        Self::Drained,
+        Self::Idle,
+        Self::Aged,
+        Self::Withdrawn(Side::Downstream, Withdrawal::Expired),
+        Self::Withdrawn(Side::Downstream, Withdrawal::Revoked),
+        Self::Withdrawn(Side::Downstream, Withdrawal::Ca),
+        Self::Withdrawn(Side::Downstream, Withdrawal::Permission),
+        Self::Withdrawn(Side::Upstream, Withdrawal::Expired),
+        Self::Withdrawn(Side::Upstream, Withdrawal::Revoked),
+        Self::Withdrawn(Side::Upstream, Withdrawal::Ca),
+        Self::Withdrawn(Side::Upstream, Withdrawal::Permission),
+    ];
+
+    fn code(self) -> u8 {
+        let place = Self::ALL.iter().position(|order| *order == self);
+        place.and_then(|place| u8::try_from(place + 1).ok()).unwrap_or(1)
     }
 }
 
@@ -59,6 +87,31 @@ impl Live {
     /// Bytes that came in on a side so far.
     pub fn bytes(&self, from: Side) -> u64 {
         self.counter(from).load(Ordering::Relaxed)
+    }
+
+    /// Bytes that came in on either side so far.
+    pub fn moved(&self) -> u64 {
+        self.bytes(Side::Downstream) + self.bytes(Side::Upstream)
+    }
+
+    /// Keeps the standing of a peer that was let in.
+    pub fn stand(&self, side: Side, standing: Arc<Standing>) {
+        // A side has one handshake.
+        let _ = self.standing(side).set(standing);
+    }
+
+    /// Which peer would not be let in any more, and why.
+    pub fn withdrawn(&self, now: SystemTime) -> Option<(Side, Withdrawal)> {
+        [Side::Downstream, Side::Upstream]
+            .into_iter()
+            .find_map(|side| Some((side, self.standing(side).get()?.withdrawn(now)?)))
+    }
+
+    fn standing(&self, side: Side) -> &OnceLock<Arc<Standing>> {
+        match side {
+            Side::Downstream => &self.standing[0],
+            Side::Upstream => &self.standing[1],
+        }
     }
 
     fn counter(&self, from: Side) -> &AtomicU64 {
@@ -87,11 +140,8 @@ impl Live {
 
     /// The order to end, if there is one.
     pub fn ordered(&self) -> Option<Order> {
-        match self.order.load(Ordering::Acquire) {
-            1 => Some(Order::Drained),
-            2 => Some(Order::Idle),
-            _ => None,
-        }
+        let code = usize::from(self.order.load(Ordering::Acquire));
+        Order::ALL.get(code.checked_sub(1)?).copied()
     }
 
     /// Whom to wake when an order comes. A task keeps its waker, so this writes once.
@@ -104,7 +154,7 @@ impl Live {
 
     /// Tells the connection to end.
     pub fn order(&self, order: Order) {
-        self.order.store(order as u8, Ordering::Release);
+        self.order.store(order.code(), Ordering::Release);
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
         }
@@ -116,7 +166,7 @@ impl Live {
 pub struct Table(Mutex<HashMap<u64, Arc<Live>>>);
 
 impl Table {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Live>>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Live>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,7 +223,7 @@ impl IdleWatch {
         let table = table.lock();
         self.seen.retain(|id, _| table.contains_key(id));
         for live in table.values().filter(|live| live.relaying.load(Ordering::Relaxed)) {
-            let bytes = live.bytes(Side::Downstream) + live.bytes(Side::Upstream);
+            let bytes = live.moved();
             let (last, since) = self.seen.entry(live.id).or_insert((bytes, now));
             if *last != bytes {
                 (*last, *since) = (bytes, now);

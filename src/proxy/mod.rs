@@ -10,4 +10,5 @@ pub mod live;
 pub mod record;
 pub mod relay;
 pub mod scratch;
+pub mod tenure;
 pub mod worker;

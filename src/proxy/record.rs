@@ -52,6 +52,11 @@ impl Record {
         }
     }
 
+    /// The connection.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
     /// The SNI of the hop that has one.
     pub fn sni(&mut self, sni: Option<&str>) {
         self.sni = sni.map(Into::into);

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::live::{IdleWatch, Live, Order, Table};
+use super::tenure::Tenure;
 use crate::clock;
 use crate::plan::limits::Limits;
 
@@ -60,7 +61,7 @@ impl Workers {
                 connections: AtomicUsize::new(0),
                 open: this.open.clone(),
             });
-            runtime.spawn(tick(worker.clone(), limits.idle_timeout));
+            runtime.spawn(tick(worker.clone(), limits.idle_timeout, Tenure::new(limits, fastrand::u64(..))));
             this.all.push(worker);
             let mut stopped = stopped.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -154,7 +155,7 @@ impl Drop for Place {
 }
 
 /// What is done for connections now and then, by one timer for all of them.
-async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>) {
+async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>, mut tenure: Tenure) {
     let mut idle = idle_timeout.map(IdleWatch::new);
     let period = idle_timeout.map_or(TICK, |timeout| (timeout / 4).clamp(Duration::from_millis(10), TICK));
     let mut ticks = interval(period);
@@ -162,6 +163,7 @@ async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>) {
     loop {
         ticks.tick().await;
         worker.table.wake_blind();
+        tenure.tick(&worker.table, clock::now(), clock::wall());
         if let Some(idle) = &mut idle {
             idle.tick(&worker.table, clock::now());
         }
@@ -182,6 +184,8 @@ mod tests {
             drain_timeout: Duration::from_secs(1),
             on_truncation: OnTruncation::Reset,
             credentials_poll: Duration::from_secs(1),
+            revoked_grace: Duration::from_secs(1),
+            connection_age_max: None,
             workers,
         }
     }

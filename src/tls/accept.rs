@@ -4,18 +4,23 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::generation::PerGeneration;
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Session;
+use super::standing::Register;
 use super::verify::ClientVerifier;
 use super::{fault, policy};
+use crate::clock;
 use crate::credentials::bundle::Credential;
 use crate::credentials::store::Store;
 use crate::plan::limits::HANDSHAKE_BYTES_MAX;
@@ -40,25 +45,48 @@ pub struct Terminations {
 struct Termination {
     accept: Arc<Accept>,
     configs: PerGeneration<Configs>,
+    admitted: Register,
+}
+
+impl Termination {
+    fn configs(&self) -> Result<Arc<Configs>, Failure> {
+        self.configs.get(|credential| Configs::new(&self.accept, credential))
+    }
+
+    /// Judges the clients that are connected by the generation that is current now.
+    fn examine(&self, now: SystemTime) {
+        // Without a usable generation there is nothing new to judge by.
+        let Ok(configs) = self.configs() else { return };
+        let verify = |leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now| {
+            configs.verifier.verify_client_cert(leaf, rest, now).map(drop)
+        };
+        self.admitted.examine(configs.generation, verify, now);
+    }
 }
 
 /// One configuration for each protocol that can be agreed on, and one for none: rustls fails a handshake
 /// without a protocol in common, where a mesh goes on without one.
 struct Configs {
+    generation: u64,
+    verifier: Arc<ClientVerifier>,
     without_protocol: Arc<ServerConfig>,
     by_protocol: Vec<(&'static str, Arc<ServerConfig>)>,
 }
 
 impl Configs {
     fn new(accept: &Accept, credential: &Credential) -> Result<Self, Failure> {
-        let config = server_config(accept, credential)?;
+        let mandatory = accept.client == ClientCertificate::Required;
+        let names = accept.client_names.clone();
+        let verifier = Arc::new(ClientVerifier::new(credential.trust.clone(), names, mandatory));
+        let config = server_config(accept, credential, verifier.clone())?;
         let with = |protocol: &&'static str| {
             let mut config = config.clone();
             config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
             (*protocol, Arc::new(config))
         };
         let by_protocol = accept.alpn.iter().map(with).collect();
-        Ok(Self { without_protocol: Arc::new(config), by_protocol })
+        let generation = credential.generation;
+        Ok(Self { generation, verifier, without_protocol: Arc::new(config), by_protocol })
     }
 
     fn of(&self, hello: &Hello) -> Arc<ServerConfig> {
@@ -105,16 +133,21 @@ impl Terminations {
     pub fn new(plan: &Plan, store: &Store) -> Self {
         let entries = plan.accepts().map(|accept| {
             let configs = PerGeneration::new(store, &accept.credential);
-            (address(accept), Termination { accept: accept.clone(), configs })
+            let admitted = Register::default();
+            (address(accept), Termination { accept: accept.clone(), configs, admitted })
         });
         Self { entries: entries.collect() }
     }
 
-    fn config(&self, accept: &Arc<Accept>, hello: &Hello) -> Result<Arc<ServerConfig>, Failure> {
+    /// Judges every client that is connected by what is current now.
+    pub fn examine(&self, now: SystemTime) {
+        self.entries.values().for_each(|entry| entry.examine(now));
+    }
+
+    fn entry(&self, accept: &Arc<Accept>) -> Result<(&Termination, Arc<Configs>), Failure> {
         let entry = self.entries.get(&address(accept));
         let entry = entry.ok_or_else(|| Failure::NoCredential("the plan has no such termination".into()))?;
-        let configs = entry.configs.get(|credential| Configs::new(&entry.accept, credential))?;
-        Ok(configs.of(hello))
+        Ok((entry, entry.configs()?))
     }
 }
 
@@ -213,15 +246,22 @@ pub async fn accept(
     stream: &TcpStream,
     deadline: Instant,
 ) -> Result<Established, HandshakeError> {
-    let config = match terminations.config(accept, &hello) {
-        Ok(config) => config,
+    let (entry, configs) = match terminations.entry(accept) {
+        Ok(found) => found,
         Err(failure) => {
             handshake::refuse(stream, &INTERNAL_ERROR).await;
             return Err(failure.into());
         }
     };
-    let session = Session::server(config).map_err(|error| Failure::Tls(fault::describe(&error)))?;
-    handshake::run(session, stream, hello.inbox, deadline).await
+    let session = Session::server(configs.of(&hello));
+    let session = session.map_err(|error| Failure::Tls(fault::describe(&error)))?;
+    let mut established = handshake::run(session, stream, hello.inbox, deadline).await?;
+    established.enter(&entry.admitted, configs.generation);
+    // The next generation came while hands were shaken, and may have judged its peers already.
+    if entry.configs.current() != configs.generation {
+        entry.examine(clock::wall());
+    }
+    Ok(established)
 }
 
 /// Tells a client that no row of the listener answers to its SNI.
@@ -229,18 +269,20 @@ pub async fn refuse_name(stream: &TcpStream) {
     handshake::refuse(stream, &UNRECOGNIZED_NAME).await;
 }
 
-fn server_config(accept: &Accept, credential: &Credential) -> Result<ServerConfig, Failure> {
+fn server_config(
+    accept: &Accept,
+    credential: &Credential,
+    verifier: Arc<ClientVerifier>,
+) -> Result<ServerConfig, Failure> {
     let certified_key = credential.certified_key.clone();
     let missing = || Failure::NoCredential("it holds no certificate".into());
     let certified_key = certified_key.ok_or_else(missing)?;
     let builder = ServerConfig::builder_with_provider(policy::provider(&accept.tls))
         .with_protocol_versions(&policy::versions(&accept.tls))
         .map_err(|error| Failure::NoCredential(error.to_string()))?;
-    let mandatory = accept.client == ClientCertificate::Required;
-    let verifier = ClientVerifier::new(credential.trust.clone(), accept.client_names.clone(), mandatory);
     let builder = match accept.client {
         ClientCertificate::Required | ClientCertificate::Optional => {
-            builder.with_client_cert_verifier(Arc::new(verifier))
+            builder.with_client_cert_verifier(verifier)
         }
         ClientCertificate::NotAsked => builder.with_no_client_auth(),
     };

@@ -28,6 +28,12 @@ impl<T> PerGeneration<T> {
         Self { credential: credential.clone(), slot, made: ArcSwapOption::empty() }
     }
 
+    /// The number of the generation that is current now; 0 while there is none.
+    pub(crate) fn current(&self) -> u64 {
+        let credential = self.slot.as_ref().and_then(|slot| slot.current());
+        credential.map_or(0, |credential| credential.generation)
+    }
+
     /// The value for the generation that is current now. Two threads may make it at once; both are right.
     pub(crate) fn get(
         &self,

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::session::Session;
+use super::standing::{Register, Standing};
 use super::{Agreed, fault, presented, verify};
 use crate::plan::limits::HANDSHAKE_BYTES_MAX;
 use crate::plan::outcome::TlsFault;
@@ -23,10 +24,21 @@ pub struct Established {
     pub agreed: Agreed,
     /// The peer's certificate; `None` where the peer showed none.
     pub peer: Option<Arc<presented::Presented>>,
+    /// Whether the peer would be let in again, from now on; `None` where it showed no certificate.
+    pub standing: Option<Arc<Standing>>,
     /// Plaintext that came in the same segments as the end of the handshake.
     pub plain: Vec<u8>,
     /// Part of a record that came with it.
     pub inbox: Vec<u8>,
+}
+
+impl Established {
+    /// Enters the peer among those that this generation has let in.
+    pub(crate) fn enter(&mut self, register: &Register, generation: u64) {
+        if let Some(peer) = &self.peer {
+            self.standing = Some(register.enter(self.session.peer_chain(), peer, generation));
+        }
+    }
 }
 
 /// Why there is no session.
@@ -84,7 +96,8 @@ pub(crate) async fn run(
                 return Err(Failure::Tls(fault::closed_in_handshake()).into());
             };
             flight.inbox.shrink_to_fit();
-            return Ok(Established { session, agreed, peer, plain: flight.plain, inbox: flight.inbox });
+            let (plain, inbox) = (flight.plain, flight.inbox);
+            return Ok(Established { session, agreed, peer, standing: None, plain, inbox });
         }
         Err(failure) => failure,
     };

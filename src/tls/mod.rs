@@ -12,6 +12,7 @@ pub mod originate;
 mod policy;
 pub mod presented;
 pub mod session;
+pub mod standing;
 pub mod verify;
 
 use std::sync::{Arc, LazyLock};

@@ -2,19 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
-use rustls_pki_types::{IpAddr, ServerName};
+use rustls_pki_types::{CertificateDer, IpAddr, ServerName};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::generation::PerGeneration;
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Session;
+use super::standing::Register;
 use super::verify::{ServerNames, ServerVerifier};
 use super::{fault, policy};
+use crate::clock;
 use crate::credentials::store::Store;
 use crate::credentials::trust::TrustBundle;
 use crate::plan::{Host, Originate, Plan, ServerIdentity, Trust};
@@ -29,6 +33,7 @@ pub struct Originations {
 struct Origination {
     originate: Arc<Originate>,
     client: Prepared,
+    accepted: Register,
 }
 
 /// What a handshake begins with: made once, or once a generation of the credential.
@@ -38,6 +43,8 @@ enum Prepared {
 }
 
 struct Client {
+    generation: u64,
+    verifier: Arc<ServerVerifier>,
     config: Arc<ClientConfig>,
     /// What rustls is told the server is called: the SNI, if one is sent.
     name: ServerName<'static>,
@@ -57,7 +64,8 @@ impl Originations {
                     Some(credential) => Prepared::PerGeneration(PerGeneration::new(store, credential)),
                     None => Prepared::Once(OnceLock::new()),
                 };
-                (address(originate), Origination { originate: originate.clone(), client })
+                let accepted = Register::default();
+                (address(originate), Origination { originate: originate.clone(), client, accepted })
             })
             .collect();
         let public = entries.values().any(|entry| entry.originate.trust == Trust::Public);
@@ -65,29 +73,57 @@ impl Originations {
         Self { entries, public_roots: Arc::new(public_roots) }
     }
 
-    fn client(&self, originate: &Arc<Originate>) -> Result<Arc<Client>, Failure> {
+    /// Judges every server that is connected by what is current now.
+    pub fn examine(&self, now: SystemTime) {
+        self.entries.values().for_each(|entry| entry.examine(&self.public_roots, now));
+    }
+
+    fn entry(&self, originate: &Arc<Originate>) -> Result<(&Origination, Arc<Client>), Failure> {
         let entry = self.entries.get(&address(originate));
         let entry = entry.ok_or_else(|| Failure::NoCredential("the plan has no such origination".into()))?;
-        let public = || self.public_roots.clone();
-        match &entry.client {
+        Ok((entry, entry.client(&self.public_roots)?))
+    }
+}
+
+impl Origination {
+    fn client(&self, public_roots: &Arc<TrustBundle>) -> Result<Arc<Client>, Failure> {
+        let originate = &self.originate;
+        match &self.client {
             Prepared::Once(made) => {
                 if let Some(made) = made.get() {
                     return Ok(made.clone());
                 }
-                let client = Arc::new(client(originate, public(), None)?);
+                let client = Arc::new(client(originate, public_roots.clone(), None, 0)?);
                 Ok(made.get_or_init(|| client).clone())
             }
             Prepared::PerGeneration(generations) => generations.get(|credential| {
                 let trust = match originate.trust {
                     Trust::Credential => credential.trust.clone(),
-                    Trust::Public => public(),
+                    Trust::Public => public_roots.clone(),
                 };
                 let key = credential.certified_key.clone();
                 let missing = || Failure::NoCredential("it holds no certificate".into());
                 let key = if originate.shows_certificate { Some(key.ok_or_else(missing)?) } else { None };
-                client(originate, trust, key)
+                client(originate, trust, key, credential.generation)
             }),
         }
+    }
+
+    fn current(&self) -> u64 {
+        match &self.client {
+            Prepared::Once(_) => 0,
+            Prepared::PerGeneration(generations) => generations.current(),
+        }
+    }
+
+    /// Judges the servers that are connected by the generation that is current now.
+    fn examine(&self, public_roots: &Arc<TrustBundle>, now: SystemTime) {
+        // Without a usable generation there is nothing new to judge by.
+        let Ok(client) = self.client(public_roots) else { return };
+        let verify = |leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now| {
+            client.verifier.verify_server_cert(leaf, rest, &client.name, &[], now).map(drop)
+        };
+        self.accepted.examine(client.generation, verify, now);
     }
 }
 
@@ -103,27 +139,35 @@ pub async fn originate(
     stream: &TcpStream,
     deadline: Instant,
 ) -> Result<Established, HandshakeError> {
-    let client = originations.client(originate)?;
+    let (entry, client) = originations.entry(originate)?;
     let session = Session::client(client.config.clone(), client.name.clone())
         .map_err(|error| Failure::Tls(fault::describe(&error)))?;
-    handshake::run(session, stream, Vec::new(), deadline).await
+    let mut established = handshake::run(session, stream, Vec::new(), deadline).await?;
+    established.enter(&entry.accepted, client.generation);
+    // The next generation came while hands were shaken, and may have judged its peers already.
+    if entry.current() != client.generation {
+        entry.examine(&originations.public_roots, clock::wall());
+    }
+    Ok(established)
 }
 
 fn client(
     originate: &Originate,
     trust: Arc<TrustBundle>,
     certified_key: Option<Arc<CertifiedKey>>,
+    generation: u64,
 ) -> Result<Client, Failure> {
     let unusable = |why: &dyn std::fmt::Display| Failure::NoCredential(why.to_string());
     let names = match &originate.server_name {
         ServerIdentity::Host(host) => ServerNames::Host(server_name(host).map_err(|error| unusable(&error))?),
         ServerIdentity::AnyOf(names) => ServerNames::AnyOf(names.clone()),
     };
+    let verifier = Arc::new(ServerVerifier::new(trust, names));
     let builder = ClientConfig::builder_with_provider(policy::provider(&originate.tls))
         .with_protocol_versions(&policy::versions(&originate.tls))
         .map_err(|error| unusable(&error))?
         .dangerous() // rustls' word for any verifier but its own: ours checks chain and name, see `verify`
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier::new(trust, names)));
+        .with_custom_certificate_verifier(verifier.clone());
     let mut config = match certified_key {
         Some(key) => builder.with_client_cert_resolver(Arc::new(OneKey(key))),
         None => builder.with_no_client_auth(),
@@ -136,7 +180,7 @@ fn client(
         Some(sni) => ServerName::try_from(sni.clone()).map_err(|error| unusable(&error))?,
         None => ServerName::from(std::net::IpAddr::from([0, 0, 0, 0])),
     };
-    Ok(Client { config: Arc::new(config), name })
+    Ok(Client { generation, verifier, config: Arc::new(config), name })
 }
 
 fn server_name(host: &Host) -> Result<ServerName<'static>, rustls_pki_types::InvalidDnsNameError> {

@@ -6,4 +6,5 @@ mod support;
 mod directory;
 mod leaves;
 mod mount;
+mod tenure;
 mod trust;

@@ -5,13 +5,14 @@ use rustls::AlertDescription;
 use crate::mount::wait_until_shown;
 use crate::support::authority::{Authority, Identity, Leaf};
 use crate::support::peer::{self, alert};
-use crate::support::socket::{Backend, connect, echo};
+use crate::support::socket::{Backend, Ending, connect, echo, ending};
 use crate::support::{CLIENT, Certs, HOST, Program};
 
 #[test]
 fn after_the_root_is_replaced_its_old_clients_are_refused_and_its_new_ones_let_in() {
     let (certs, backend) = (Certs::mint(), Backend::echo());
-    let ingress = Program::ingress(&certs, backend.address, &["--credentials-poll", "1h"]);
+    let more = ["--credentials-poll", "1h", "--revoked-grace", "0s"];
+    let ingress = Program::ingress(&certs, backend.address, &more);
     let old_root = Authority::of(&certs);
     let old = Identity::of(&certs.egress());
     let mut open = peer::connect(ingress.address, peer::good_client_config(&certs));
@@ -27,8 +28,8 @@ fn after_the_root_is_replaced_its_old_clients_are_refused_and_its_new_ones_let_i
 
     let config = peer::client_config(&new_root.certificate, Some(&old), versions);
     assert_eq!(alert(&mut peer::connect(ingress.address, config)), AlertDescription::UnknownCA);
-    // A connection keeps the generation that it began with.
-    echo(&mut open, "still under the old root");
+    // Nobody vouches any more for the one that is open.
+    assert_eq!(ending(&mut open), Ending::Reset);
     assert_ne!(old_root.certificate, new_root.certificate);
 }
 
