@@ -1,14 +1,15 @@
 //! What goes in comes out: in both directions, at any speed, whole.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
 
 use socket2::SockRef;
 
 use crate::support::link::Link;
-use crate::support::socket::{Backend, Ending, connect, echo, ending, expect, noise, read_to_end};
-use crate::support::{self, Certs, HOST, PATIENCE, Program, path};
+use crate::support::socket::{
+    Backend, Ending, connect, echo, ending, expect, noise, read_to_end, write_until_stopped,
+};
+use crate::support::{self, Certs, HOST, Program, path};
 
 const MIB: usize = 1 << 20;
 
@@ -59,22 +60,6 @@ fn resident_bytes(program: &Program) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid())).expect("its status");
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
     kib.and_then(|kib| kib.parse::<usize>().ok()).expect("VmRSS") * 1024
-}
-
-/// Writes a chunk again and again, until nothing was taken for a second; says how many bytes were taken.
-pub fn write_until_stopped(stream: &mut TcpStream, chunk: &[u8]) -> usize {
-    stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a deadline");
-    let mut sent = 0;
-    let stopped = loop {
-        match stream.write(&chunk[sent % chunk.len()..]) {
-            Ok(written) => sent += written,
-            Err(error) => break error.kind(),
-        }
-        assert!(sent < 192 * MIB, "nothing stops the writer");
-    };
-    assert_eq!(stopped, ErrorKind::WouldBlock);
-    stream.set_write_timeout(Some(PATIENCE)).expect("a deadline");
-    sent
 }
 
 #[test]

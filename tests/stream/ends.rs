@@ -4,10 +4,11 @@
 use std::io::Write;
 use std::net::Shutdown;
 
-use crate::bytes::write_until_stopped;
 use crate::support::link::Link;
 use crate::support::peer::{self, TlsClient};
-use crate::support::socket::{Backend, Ending, ending, expect, noise, read_to_end, reset};
+use crate::support::socket::{
+    Backend, Ending, ending, expect, noise, read_to_end, reset, write_until_stopped,
+};
 use crate::support::{Certs, Program};
 
 const COMPLETED_BY_CLIENT: [[&str; 2]; 2] = [["completed", "downstream"]; 2];

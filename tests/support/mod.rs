@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod authority;
+pub mod forger;
 pub mod link;
 pub mod peer;
 pub mod socket;
@@ -290,6 +291,14 @@ fn listen_address(ready: &str) -> Option<SocketAddr> {
         return json(ready)["listen"].as_str()?.parse().ok();
     }
     ready.split("listening on ").nth(1)?.split([',', ' ']).next()?.parse().ok()
+}
+
+/// The memory that is the program's alone and not a file's: heap and stacks, in bytes.
+pub fn anonymous_bytes(program: &Program) -> usize {
+    let path = format!("/proc/{}/smaps_rollup", program.pid());
+    let text = std::fs::read_to_string(path).expect("its memory");
+    let kib = text.lines().find_map(|line| line.strip_prefix("Anonymous:")?.split_whitespace().next());
+    kib.and_then(|kib| kib.parse::<usize>().ok()).expect("Anonymous") * 1024
 }
 
 /// The program with these arguments and none of the caller's environment for it.

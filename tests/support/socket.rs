@@ -90,6 +90,22 @@ pub fn expect(stream: &mut impl Read, text: &str) {
     assert_eq!(String::from_utf8_lossy(&found), text);
 }
 
+/// Writes a chunk again and again, until nothing was taken for a second; says how many bytes were taken.
+pub fn write_until_stopped(stream: &mut TcpStream, chunk: &[u8]) -> usize {
+    stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a deadline");
+    let mut sent = 0;
+    let stopped = loop {
+        match stream.write(&chunk[sent % chunk.len()..]) {
+            Ok(written) => sent += written,
+            Err(error) => break error.kind(),
+        }
+        assert!(sent < 192 << 20, "nothing stops the writer");
+    };
+    assert_eq!(stopped, ErrorKind::WouldBlock);
+    stream.set_write_timeout(Some(PATIENCE)).expect("a deadline");
+    sent
+}
+
 /// Bytes that look random and are the same for the same seed (xorshift).
 pub fn noise(mut seed: u64, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + 8);
