@@ -63,11 +63,26 @@ pub enum Scenario {
     Latency,
     /// 5,000 connections that are open and quiet.
     Idle,
+    /// sysbench against MariaDB.
+    Sysbench,
+    /// New certificates every second under load; twinlock alone.
+    Rotation,
+    /// Many open connections beside those that work; twinlock alone.
+    Scale,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 6] =
-        [Self::Bulk, Self::Connections, Self::Defaults, Self::Requests, Self::Latency, Self::Idle];
+    pub const ALL: [Self; 9] = [
+        Self::Bulk,
+        Self::Connections,
+        Self::Defaults,
+        Self::Requests,
+        Self::Latency,
+        Self::Idle,
+        Self::Sysbench,
+        Self::Rotation,
+        Self::Scale,
+    ];
 
     /// Its name on the command line and in file names.
     pub fn name(self) -> &'static str {
@@ -78,6 +93,9 @@ impl Scenario {
             Self::Requests => "requests",
             Self::Latency => "latency",
             Self::Idle => "idle",
+            Self::Sysbench => "sysbench",
+            Self::Rotation => "rotation",
+            Self::Scale => "scale",
         }
     }
 }

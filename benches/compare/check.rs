@@ -5,6 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -12,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
 use crate::Failure;
-use crate::certs::Certs;
+use crate::certs::{Certs, Identity};
 use crate::contender::{Contender, HOST, Pair, Setting, Terms, loopback};
 use crate::load::order::GREETING;
 use crate::wire::{self, Wire};
@@ -121,18 +123,9 @@ fn greeted(
     ingress: SocketAddr,
     backend: &TcpListener,
     root: CertificateDer<'static>,
-    identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    identity: Option<Identity>,
 ) -> Result<bool, Failure> {
-    let mut roots = RootCertStore::empty();
-    roots.add(root)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots);
-    let config = match identity {
-        Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key)?,
-        None => config.with_no_client_auth(),
-    };
-    let mut session = ClientConnection::new(Arc::new(config), ServerName::try_from(HOST)?)?;
+    let mut session = client(root, identity)?;
     let mut stream = connect(ingress)?;
     let listener = backend.try_clone()?;
     let refused = Arc::new(AtomicBool::new(false));
@@ -150,6 +143,33 @@ fn greeted(
     // Its failure is that nobody came.
     let _ = server.join();
     Ok(greeted && greeting == [b'G'; GREETING])
+}
+
+/// The certificate that the ingress of a pair shows now.
+pub fn presented(pair: &Pair, certs: &Path) -> Result<CertificateDer<'static>, Failure> {
+    let root = CertificateDer::from_pem_file(certs.join("ingress/ca.crt"))?;
+    let mut session = client(root, None)?;
+    let mut stream = connect(loopback(pair.ingress_port))?;
+    while session.peer_certificates().is_none() {
+        if session.complete_io(&mut stream)? == (0, 0) {
+            return Err("the ingress shows no certificate".into());
+        }
+    }
+    let shown = session.peer_certificates().and_then(|chain| chain.first());
+    Ok(shown.ok_or("an empty chain")?.clone().into_owned())
+}
+
+fn client(root: CertificateDer<'static>, identity: Option<Identity>) -> Result<ClientConnection, Failure> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots);
+    let config = match identity {
+        Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key)?,
+        None => config.with_no_client_auth(),
+    };
+    Ok(ClientConnection::new(Arc::new(config), ServerName::try_from(HOST)?)?)
 }
 
 /// The egress must not go on with a server whose certificate, of the right CA, is for another name.

@@ -10,6 +10,7 @@ mod arguments;
 mod certs;
 mod check;
 mod contender;
+mod database;
 mod generator;
 mod load;
 mod machine;
@@ -32,7 +33,7 @@ use arguments::{Arguments, Scenario};
 use certs::Certs;
 use contender::{Programs, Terms};
 use machine::Subject;
-use process::{Cores, Registry};
+use process::{Cores, Ports, Registry};
 use scenario::Bench;
 use store::Store;
 
@@ -87,6 +88,7 @@ fn measure(
         subject,
         cores,
         registry: &registry,
+        ports: Ports::new()?,
         directory: directory.path(),
         certs: &certs,
         checks: RefCell::default(),

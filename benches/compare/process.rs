@@ -3,9 +3,10 @@
 //! A program is started by way of this one ([`become_program`]), which puts itself on the right core, takes
 //! all the descriptors it may have, and asks to be ended should the comparison end without doing so.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -173,24 +174,57 @@ pub fn become_program(arguments: &[OsString]) -> Failure {
 }
 
 fn prepare(core: &OsString) -> Result<(), Failure> {
-    let core: usize = core.to_string_lossy().parse()?;
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    rustix::thread::sched_setaffinity(None, &cores)?;
+    pin(core.to_string_lossy().parse()?)?;
     let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })?;
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
     Ok(())
 }
 
-/// Ports of 127.0.0.1 that are free now, all different.
-pub fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
-    let mut held = Vec::with_capacity(N);
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
+/// Ports for servers: below those that the kernel gives to clients, so that no client takes one meanwhile.
+#[derive(Debug)]
+pub struct Ports {
+    next: Cell<u16>,
+    end: u16,
+}
+
+const PORT_FIRST: u16 = 10_000;
+
+impl Ports {
+    pub fn new() -> Result<Self, Failure> {
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+        let end: u16 = range.split_whitespace().next().ok_or("an empty range of ports")?.parse()?;
+        if end < PORT_FIRST + 1000 {
+            return Err(format!(
+                "expected room for servers below the ports of clients, which begin at {end}"
+            )
+            .into());
+        }
+        // Two comparisons at once begin at different places.
+        let start = std::process::id() % u32::from(end - PORT_FIRST);
+        Ok(Self { next: Cell::new(PORT_FIRST + u16::try_from(start)?), end })
     }
-    Ok(ports)
+
+    /// Ports of 127.0.0.1 on which nobody listens, different ones each time.
+    pub fn free<const N: usize>(&self) -> Result<[u16; N], Failure> {
+        let mut ports = [0; N];
+        for port in &mut ports {
+            *port = (PORT_FIRST..self.end).find_map(|_| self.try_next()).ok_or("no port is free")?;
+        }
+        Ok(ports)
+    }
+
+    fn try_next(&self) -> Option<u16> {
+        let port = self.next.get();
+        self.next.set(if port + 1 < self.end { port + 1 } else { PORT_FIRST });
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+    }
+}
+
+/// Puts this thread, and what it starts, on a core.
+pub fn pin(core: usize) -> Result<(), Failure> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    rustix::thread::sched_setaffinity(None, &cores)?;
+    Ok(())
 }

@@ -17,7 +17,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
-use crate::process::{Launch, Process, Registry, free_ports};
+use crate::process::{Launch, Ports, Process, Registry};
 
 /// The name of the server, in its certificate and as SNI.
 pub const HOST: &str = "mysql.fqdn.example";
@@ -39,6 +39,9 @@ pub enum Contender {
     Hitch,
     /// HAProxy relaying plaintext: the floor.
     Plain,
+    /// No proxy at all, where that can be.
+    #[value(skip)]
+    Direct,
 }
 
 /// On which terms handshakes are made.
@@ -91,6 +94,7 @@ impl Contender {
             Self::Stunnel => "stunnel",
             Self::Hitch => "HAProxy → hitch",
             Self::Plain => "HAProxy, no TLS",
+            Self::Direct => "no proxy",
         }
     }
 
@@ -104,6 +108,7 @@ impl Contender {
             Self::Nginx => find("nginx").map(both),
             Self::Stunnel => find("stunnel4").or_else(|| find("stunnel")).map(both),
             Self::Hitch => Some([find("haproxy")?, find("hitch")?]),
+            Self::Direct => None,
         }
     }
 
@@ -111,7 +116,7 @@ impl Contender {
     pub fn version(self, programs: &Programs) -> Option<String> {
         let [egress, ingress] = self.programs(programs)?;
         let (program, flag) = match self {
-            Self::Twinlock | Self::Envoy | Self::Hitch => (ingress, "--version"),
+            Self::Twinlock | Self::Envoy | Self::Hitch | Self::Direct => (ingress, "--version"),
             Self::Haproxy | Self::Plain | Self::Nginx => (egress, "-v"),
             Self::Stunnel => (egress, "-version"),
         };
@@ -128,6 +133,7 @@ impl Contender {
             Self::Nginx => [nginx::egress(&egress, wiring)?, nginx::ingress(&ingress, wiring)?],
             Self::Stunnel => [stunnel::egress(&egress, wiring)?, stunnel::ingress(&ingress, wiring)?],
             Self::Hitch => [haproxy::egress(&egress, wiring)?, hitch::ingress(&ingress, wiring)?],
+            Self::Direct => return Err("nothing can be started where there is no proxy".into()),
             Self::Plain => {
                 [haproxy::plain_egress(&egress, wiring)?, haproxy::plain_ingress(&ingress, wiring)?]
             }
@@ -151,6 +157,7 @@ pub struct Pair {
 pub struct Setting<'a> {
     pub programs: &'a Programs,
     pub registry: &'a Registry,
+    pub ports: &'a Ports,
     pub core: usize,
     /// A directory that holds everything; each pair makes one of its own in it.
     pub directory: &'a Path,
@@ -169,7 +176,7 @@ impl Pair {
         setting: &Setting<'_>,
     ) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new().prefix("pair-").tempdir_in(setting.directory)?.keep();
-        let [egress, ingress, own] = free_ports()?;
+        let [egress, ingress, own] = setting.ports.free()?;
         let (upstream, backend) = (upstream.unwrap_or(ingress), backend.unwrap_or(own));
         let certs = setting.certs;
         let wiring = Wiring { directory: &directory, certs, terms, egress, upstream, ingress, backend, bulk };

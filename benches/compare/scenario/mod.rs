@@ -2,6 +2,9 @@
 
 mod idle;
 mod load;
+mod rotation;
+mod scale;
+mod sysbench;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +20,7 @@ use crate::check::check;
 use crate::contender::{Contender, Programs, Setting, Terms};
 use crate::generator::Generators;
 use crate::machine::Subject;
-use crate::process::{Cores, Registry};
+use crate::process::{Cores, Ports, Registry};
 use crate::store::{Failed, Results, Sample};
 
 /// What all scenarios of a run have in common.
@@ -27,6 +30,7 @@ pub struct Bench<'a> {
     pub subject: &'a Subject,
     pub cores: Cores,
     pub registry: &'a Registry,
+    pub ports: Ports,
     /// For everything that the run writes; removed in the end.
     pub directory: &'a Path,
     pub certs: &'a Certs,
@@ -42,6 +46,7 @@ impl Bench<'_> {
         Setting {
             programs: self.programs,
             registry: self.registry,
+            ports: &self.ports,
             core: self.cores.proxies,
             directory: self.directory,
             certs: &self.certs.directory,
@@ -113,6 +118,9 @@ pub fn measure(scenario: Scenario, bench: &Bench<'_>) -> Result<Results, Failure
         Scenario::Requests => load::requests(bench)?,
         Scenario::Latency => load::latency(bench)?,
         Scenario::Idle => idle::measure(bench),
+        Scenario::Sysbench => sysbench::measure(bench)?,
+        Scenario::Rotation => rotation::measure(bench)?,
+        Scenario::Scale => scale::measure(bench)?,
     };
     Ok(Results { scenario, subject: bench.subject.clone(), date, samples, failures })
 }
