@@ -30,6 +30,9 @@ pub struct Arguments {
     /// Only writes the report, from the results that are there.
     #[arg(long)]
     pub report: bool,
+    /// Prints the report and leaves benches/README.md as it is.
+    #[arg(long)]
+    pub print: bool,
     /// Checks the pairs and measures nothing.
     #[arg(long)]
     pub check: bool,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -91,9 +91,8 @@ pub fn leaf(directory: &Path) -> Result<CertificateDer<'static>, Failure> {
 pub struct Mount {
     /// Holds `egress/` and `ingress/`.
     pub directory: PathBuf,
-    /// Where new ones are made before they are put in place.
-    made: PathBuf,
-    generation: AtomicU64,
+    next: AtomicU32,
+    end: u32,
 }
 
 /// The files of a credential.
@@ -101,36 +100,39 @@ const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 const LINK: &str = "..data";
 
 impl Mount {
-    pub fn make(within: &Path) -> Result<Self, Failure> {
+    /// Issues so many generations of leaves under one root, and puts the first in place.
+    pub fn make(within: &Path, generations: u32) -> Result<Self, Failure> {
         let [directory, made] = ["mounted", "made"].map(|name| within.join(name));
+        for generation in 0..generations {
+            mint(&made, HOST)?;
+            for side in ["egress", "ingress"] {
+                let place = directory.join(side).join(format!("..{generation}"));
+                fs::create_dir_all(&place)?;
+                for file in FILES {
+                    fs::copy(made.join(side).join(file), place.join(file))?;
+                }
+            }
+        }
         for side in ["egress", "ingress"] {
-            fs::create_dir_all(directory.join(side))?;
             for file in FILES {
                 symlink(Path::new(LINK).join(file), directory.join(side).join(file))?;
             }
         }
-        let mount = Self { directory, made, generation: AtomicU64::new(0) };
+        let mount = Self { directory, next: AtomicU32::new(0), end: generations };
         mount.rotate()?;
         Ok(mount)
     }
 
-    /// Issues new leaves under the same root and puts them in place.
+    /// Puts the next generation in place.
     pub fn rotate(&self) -> Result<(), Failure> {
-        mint(&self.made, HOST)?;
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
+        let generation = self.next.fetch_add(1, Ordering::Relaxed);
+        if generation >= self.end {
+            return Err("no generation of certificates is left".into());
+        }
         for side in ["egress", "ingress"] {
-            let (from, to) = (self.made.join(side), self.directory.join(side));
-            let name = format!("..{generation}");
-            fs::create_dir(to.join(&name))?;
-            for file in FILES {
-                fs::copy(from.join(file), to.join(&name).join(file))?;
-            }
-            symlink(&name, to.join("..new"))?;
-            fs::rename(to.join("..new"), to.join(LINK))?;
-            // The one before the last: whoever reads the last one may still do so.
-            if let Some(old) = generation.checked_sub(2) {
-                fs::remove_dir_all(to.join(format!("..{old}")))?;
-            }
+            let side = self.directory.join(side);
+            symlink(format!("..{generation}"), side.join("..new"))?;
+            fs::rename(side.join("..new"), side.join(LINK))?;
         }
         Ok(())
     }

@@ -53,6 +53,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// The generator's processes.
+    pub fn pids(&self) -> Result<Vec<i32>, Failure> {
+        self.process.pids()
+    }
+
     fn report(&mut self) -> Result<Report, Failure> {
         let mut text = String::new();
         self.output.read_to_string(&mut text)?;

@@ -65,10 +65,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.report {
         measure(arguments, &programs, &subject, &store)?;
     }
-    if !arguments.smoke && !arguments.check {
-        println!("{}", report::markdown(&store.of(&subject)));
+    if arguments.smoke || arguments.check {
+        return Ok(());
     }
-    Ok(())
+    let results = store.of(&subject);
+    println!("{}", report::markdown(&results));
+    if arguments.print { Ok(()) } else { report::write(&results) }
 }
 
 fn measure(

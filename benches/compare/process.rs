@@ -100,6 +100,7 @@ pub struct Process {
     registry: Registry,
     log: PathBuf,
     port: u16,
+    core: usize,
 }
 
 impl Process {
@@ -117,7 +118,7 @@ impl Process {
         command.stdin(input).stdout(output).stderr(File::create(log)?).process_group(0);
         let child = command.spawn()?;
         registry.edit(|groups| groups.push(group_of(&child)));
-        Ok(Self { child, registry: registry.clone(), log: log.to_owned(), port: launch.port })
+        Ok(Self { child, registry: registry.clone(), log: log.to_owned(), port: launch.port, core })
     }
 
     /// Waits until it listens.
@@ -139,6 +140,16 @@ impl Process {
     /// The process and its descendants.
     pub fn pids(&self) -> Result<Vec<i32>, Failure> {
         usage::tree(i32::try_from(self.child.id())?)
+    }
+
+    /// The same, all put on their core again: some programs choose one for themselves.
+    pub fn pids_pinned(&self) -> Result<Vec<i32>, Failure> {
+        let pids = self.pids()?;
+        for thread in usage::threads(&pids)? {
+            // It may have ended since.
+            let _ = rustix::thread::sched_setaffinity(Pid::from_raw(thread), &only(self.core));
+        }
+        Ok(pids)
     }
 
     /// The end of what it said on standard error.
@@ -223,8 +234,12 @@ impl Ports {
 
 /// Puts this thread, and what it starts, on a core.
 pub fn pin(core: usize) -> Result<(), Failure> {
+    rustix::thread::sched_setaffinity(None, &only(core))?;
+    Ok(())
+}
+
+fn only(core: usize) -> CpuSet {
     let mut cores = CpuSet::new();
     cores.set(core);
-    rustix::thread::sched_setaffinity(None, &cores)?;
-    Ok(())
+    cores
 }

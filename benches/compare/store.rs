@@ -19,6 +19,8 @@ pub struct Results {
     pub subject: Subject,
     /// When, RFC 3339.
     pub date: String,
+    /// What each agreed on in its first two handshakes.
+    pub seen: Vec<(Contender, String)>,
     pub samples: Vec<Sample>,
     pub failures: Vec<Failed>,
 }
@@ -94,17 +96,26 @@ impl Results {
         median(&self.values(case, contender, name))
     }
 
-    /// The median over the rounds of the ratio of one to another in the same round.
+    /// The median over the rounds of the ratio of one contender to another in the same round.
     pub fn ratio(&self, case: &str, of: Contender, to: Contender, name: &str) -> Option<f64> {
-        let value = |contender, round| {
+        self.median_ratio((case, of), (case, to), name)
+    }
+
+    /// The same of two cases of one contender.
+    pub fn ratio_of_cases(&self, of: &str, to: &str, contender: Contender, name: &str) -> Option<f64> {
+        self.median_ratio((of, contender), (to, contender), name)
+    }
+
+    fn median_ratio(&self, of: (&str, Contender), to: (&str, Contender), name: &str) -> Option<f64> {
+        let value = |(case, contender): (&str, Contender), round| {
             let mut samples = self.samples.iter();
             let sample = samples.find(|sample| {
                 sample.case == case && sample.contender == contender && sample.round == round
             })?;
             sample.values.get(name).copied()
         };
-        let rounds = self.samples.iter().map(|sample| sample.round).max()?;
-        let mut ratios: Vec<_> = (0..=rounds)
+        let last = self.samples.iter().map(|sample| sample.round).max()?;
+        let mut ratios: Vec<_> = (0..=last)
             .filter_map(|round| Some(value(of, round)? / value(to, round)?))
             .filter(|ratio| ratio.is_finite())
             .collect();

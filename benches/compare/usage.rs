@@ -19,8 +19,7 @@ impl Cpu {
         let mut threads = BTreeMap::new();
         let mut ticks = 0;
         for pid in pids {
-            for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
-                let thread: i32 = entry?.file_name().to_string_lossy().parse()?;
+            for thread in self::threads(&[*pid])? {
                 // A thread may end between the listing and the look.
                 let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")) else {
                     continue;
@@ -67,6 +66,17 @@ pub fn busy(cores: &[usize]) -> Result<f64, Failure> {
     #[allow(clippy::cast_precision_loss, reason = "ticks since the machine started")]
     let seconds = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
     Ok(seconds)
+}
+
+/// The threads of some processes.
+pub fn threads(pids: &[i32]) -> Result<Vec<i32>, Failure> {
+    let mut threads = Vec::new();
+    for pid in pids {
+        for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+            threads.push(entry?.file_name().to_string_lossy().parse()?);
+        }
+    }
+    Ok(threads)
 }
 
 /// A process and its descendants.

@@ -98,6 +98,11 @@ impl Contender {
         }
     }
 
+    /// Whether it does the same job as twinlock.
+    pub fn is_rival(self) -> bool {
+        !matches!(self, Self::Twinlock | Self::Plain | Self::Direct)
+    }
+
     /// The programs of the pair: of the egress, of the ingress.
     pub fn programs(self, programs: &Programs) -> Option<[PathBuf; 2]> {
         let both = |program: PathBuf| [program.clone(), program];
@@ -200,7 +205,7 @@ impl Pair {
 
     /// The processes of each side.
     pub fn watch(&self) -> Result<Vec<Vec<i32>>, Failure> {
-        Ok(vec![self.egress.pids()?, self.ingress.pids()?])
+        Ok(vec![self.egress.pids_pinned()?, self.ingress.pids_pinned()?])
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Order {
     pub measure: f64,
     /// The processes whose CPU time is taken over the counted seconds: those of the egress, those of the ingress.
     pub watch: Vec<Vec<i32>>,
+    /// Processes that belong to the load: what they use is neither counted nor somebody else's.
+    pub helpers: Vec<i32>,
     /// The cores that nobody else should use meanwhile.
     pub cores: Vec<usize>,
 }

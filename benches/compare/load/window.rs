@@ -13,6 +13,7 @@ pub struct Window {
     warm_up: Duration,
     measure: Duration,
     watch: Vec<Vec<i32>>,
+    helpers: Vec<i32>,
     cores: Vec<usize>,
     uploads: bool,
     begins: Option<Instant>,
@@ -28,6 +29,7 @@ struct Start {
     received: u64,
     cpu: Vec<Cpu>,
     own: Cpu,
+    helpers: Cpu,
     busy: f64,
 }
 
@@ -37,6 +39,7 @@ impl Window {
             warm_up: Duration::from_secs_f64(order.warm_up),
             measure: Duration::from_secs_f64(order.measure),
             watch: order.watch.clone(),
+            helpers: order.helpers.clone(),
             cores: order.cores.clone(),
             uploads: matches!(order.job, Job::Upload { .. }) && order.backend.is_some(),
             begins: None,
@@ -69,8 +72,8 @@ impl Window {
             if self.begins.is_some_and(|begins| begins <= now) {
                 self.units = 0;
                 let cpu = self.sample()?;
-                let (own, busy) = (Cpu::own()?, busy(&self.cores)?);
-                self.started = Some(Start { at: Instant::now(), received, cpu, own, busy });
+                let (own, helpers, busy) = (Cpu::own()?, Cpu::of(&self.helpers)?, busy(&self.cores)?);
+                self.started = Some(Start { at: Instant::now(), received, cpu, own, helpers, busy });
             }
             return Ok(None);
         };
@@ -82,7 +85,8 @@ impl Window {
         let units = if self.uploads { received - start.received } else { self.units };
         let seconds = (now - start.at).as_secs_f64();
         let own_cpu = Cpu::own()?.since(&start.own);
-        let foreign_cpu = busy(&self.cores)? - start.busy - own_cpu - cpu.iter().sum::<f64>();
+        let known = own_cpu + Cpu::of(&self.helpers)?.since(&start.helpers) + cpu.iter().sum::<f64>();
+        let foreign_cpu = busy(&self.cores)? - start.busy - known;
         self.latencies.sort_unstable();
         let latency = (!self.latencies.is_empty()).then(|| latency(&self.latencies));
         Ok(Some(Report { units, seconds, cpu, own_cpu, foreign_cpu, failed, latency }))

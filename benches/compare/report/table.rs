@@ -15,6 +15,22 @@ pub struct Column {
     pub decimals: usize,
 }
 
+/// What some work costs beside 10, 1,000 and as many open connections as a process may have descriptors for.
+fn scale(title: &'static str, work: &'static str, figure: &'static str, decimals: usize) -> Table {
+    let [few, many, most] = match work {
+        "bytes" => ["10 bytes", "1000 bytes", "most bytes"],
+        "requests" => ["10 requests", "1000 requests", "most requests"],
+        _ => ["10 connections", "1000 connections", "most connections"],
+    };
+    let columns = vec![
+        column("10", few, figure, decimals),
+        column("1,000", many, figure, decimals),
+        column("most", most, figure, decimals),
+        column("open at most", most, "open", 0),
+    ];
+    Table { title, scenario: Scenario::Scale, columns }
+}
+
 /// A table of a scenario.
 pub struct Table {
     pub title: &'static str,
@@ -28,6 +44,14 @@ const fn column(title: &'static str, case: &'static str, figure: &'static str, d
 
 /// Every table of the report, in its order.
 pub fn all() -> Vec<Table> {
+    let mut tables = traffic();
+    tables.extend(memory_and_database());
+    tables.extend(alone());
+    tables
+}
+
+/// Bytes, connections, requests.
+fn traffic() -> Vec<Table> {
     let bulk = |title, figure, decimals| Table {
         title,
         scenario: Scenario::Bulk,
@@ -71,6 +95,11 @@ pub fn all() -> Vec<Table> {
                 column("CPU µs of the pair", "open", "cpu us", 1),
             ],
         },
+    ]
+}
+
+fn memory_and_database() -> Vec<Table> {
+    vec![
         Table {
             title: "Memory, with 5,000 idle connections",
             scenario: Scenario::Idle,
@@ -81,6 +110,41 @@ pub fn all() -> Vec<Table> {
                 column("ingress at rest, MiB", "idle", "ingress rest RSS MiB", 1),
             ],
         },
+        Table {
+            title: "sysbench oltp_point_select on MariaDB, 16 threads",
+            scenario: Scenario::Sysbench,
+            columns: vec![
+                column("queries/s", "select", "rate", 0),
+                column("CPU µs of the pair a query", "select", "cpu us", 1),
+            ],
+        },
+    ]
+}
+
+/// What only twinlock is asked.
+fn alone() -> Vec<Table> {
+    vec![
+        Table {
+            title: "New certificates on both sides every second: 4,000 requests/s on 64 connections, p99 in µs",
+            scenario: Scenario::Rotation,
+            columns: vec![
+                column("without", "paced still", "p99", 0),
+                column("rotating", "paced rotating", "p99", 0),
+                column("failed", "paced rotating", "failed", 0),
+            ],
+        },
+        Table {
+            title: "New certificates on both sides every second: new connections by 32 workers, p99 in µs",
+            scenario: Scenario::Rotation,
+            columns: vec![
+                column("without", "new still", "p99", 0),
+                column("rotating", "new rotating", "p99", 0),
+                column("failed", "new rotating", "failed", 0),
+            ],
+        },
+        scale("CPU seconds of the pair for a GB, beside open connections", "bytes", "cpu s/GB", 2),
+        scale("CPU µs of the pair for a request, beside open connections", "requests", "cpu us", 1),
+        scale("CPU ms of the pair for a connection, beside open connections", "connections", "cpu ms", 3),
     ]
 }
 
@@ -94,7 +158,7 @@ impl Table {
         }
         text.push_str("\n|---|");
         text.push_str(&"---|".repeat(self.columns.len()));
-        for contender in Contender::ALL {
+        for contender in Contender::ALL.into_iter().chain([Contender::Direct]) {
             if let Some(cells) = self.cells(results, contender) {
                 let _ = write!(text, "\n| {} |{cells}", contender.title());
             }

@@ -50,6 +50,7 @@ fn one(bench: &Bench<'_>, contender: Contender) -> Result<Values, Failure> {
         warm_up: 0.0,
         measure: 0.0,
         watch: Vec::new(),
+        helpers: Vec::new(),
         cores: Vec::new(),
     };
     settle(&pair)?;

@@ -78,7 +78,11 @@ fn run(bench: &Bench<'_>, cases: &[Case], terms: Terms, bulk: bool) -> Result<Me
                 {
                     continue;
                 }
-                match one(bench, case, &pairs[&contender]) {
+                let values = one(bench, case, &pairs[&contender]).or_else(|failure| {
+                    eprintln!("once more: {} {}: {failure}", case.name, contender.title());
+                    one(bench, case, &pairs[&contender])
+                });
+                match values {
                     Ok(values) => {
                         tell(case.name, contender, &values);
                         samples.push(Sample { case: case.name.into(), contender, round, values });
@@ -102,6 +106,7 @@ fn one(bench: &Bench<'_>, case: &Case, pair: &Pair) -> Result<Values, Failure> {
         warm_up: bench.seconds(case.warm_up),
         measure: bench.seconds(case.measure),
         watch: pair.watch()?,
+        helpers: Vec::new(),
         cores: bench.cores.all(),
     };
     let report = undisturbed(bench, &order)?;

@@ -35,11 +35,8 @@ pub struct Bench<'a> {
     pub directory: &'a Path,
     pub certs: &'a Certs,
     /// Who does the job on which terms, as far as that was found out.
-    pub checks: RefCell<BTreeMap<Terms, Checked>>,
+    pub checks: RefCell<BTreeMap<(Terms, Contender), Result<String, String>>>,
 }
-
-/// The contenders that do the job, and those that do not.
-pub type Checked = (Vec<Contender>, Vec<Failed>);
 
 impl Bench<'_> {
     pub fn setting(&self) -> Setting<'_> {
@@ -85,27 +82,37 @@ impl Bench<'_> {
     }
 }
 
-/// Who does the job on these terms; found out once.
-pub fn checked(bench: &Bench<'_>, terms: Terms) -> Checked {
-    bench.checks.borrow_mut().entry(terms).or_insert_with(|| check_all(bench, terms)).clone()
-}
-
-fn check_all(bench: &Bench<'_>, terms: Terms) -> Checked {
+/// Who of those that take part does the job on these terms, and who does not.
+pub fn checked(bench: &Bench<'_>, terms: Terms) -> (Vec<Contender>, Vec<Failed>) {
     let (mut sound, mut failures) = (Vec::new(), Vec::new());
     for contender in bench.contenders() {
-        match check(contender, terms, &bench.setting(), bench.certs) {
-            Ok(seen) => {
-                let seen: Vec<_> = seen.iter().map(ToString::to_string).collect();
-                eprintln!("checked: {:16} {}", contender.title(), seen.join(", then "));
-                sound.push(contender);
-            }
-            Err(failure) => {
-                eprintln!("FAILED: {}: {failure}", contender.title());
-                failures.push(Failed { case: "check".into(), contender, why: failure.to_string() });
-            }
+        match seen(bench, contender, terms) {
+            Ok(_) => sound.push(contender),
+            Err(why) => failures.push(Failed { case: "check".into(), contender, why }),
         }
     }
     (sound, failures)
+}
+
+/// What a contender agreed on in its first two handshakes, or why it does not do the job; found out once.
+pub fn seen(bench: &Bench<'_>, contender: Contender, terms: Terms) -> Result<String, String> {
+    let mut checks = bench.checks.borrow_mut();
+    checks.entry((terms, contender)).or_insert_with(|| look(bench, contender, terms)).clone()
+}
+
+fn look(bench: &Bench<'_>, contender: Contender, terms: Terms) -> Result<String, String> {
+    match check(contender, terms, &bench.setting(), bench.certs) {
+        Ok(seen) => {
+            let seen: Vec<_> = seen.iter().map(ToString::to_string).collect();
+            let seen = seen.join(", then ");
+            eprintln!("checked: {:16} {seen}", contender.title());
+            Ok(seen)
+        }
+        Err(failure) => {
+            eprintln!("FAILED: {}: {failure}", contender.title());
+            Err(failure.to_string())
+        }
+    }
 }
 
 /// Measures one kind of work.
@@ -122,7 +129,14 @@ pub fn measure(scenario: Scenario, bench: &Bench<'_>) -> Result<Results, Failure
         Scenario::Rotation => rotation::measure(bench)?,
         Scenario::Scale => scale::measure(bench)?,
     };
-    Ok(Results { scenario, subject: bench.subject.clone(), date, samples, failures })
+    let terms = if scenario == Scenario::Defaults { Terms::Defaults } else { Terms::Equal };
+    let seen = Contender::ALL.into_iter().filter_map(|contender| {
+        let checks = bench.checks.borrow();
+        let seen = checks.get(&(terms, contender))?.as_ref().ok()?;
+        (!seen.is_empty()).then(|| (contender, seen.clone()))
+    });
+    let (subject, seen) = (bench.subject.clone(), seen.collect());
+    Ok(Results { scenario, subject, date, seen, samples, failures })
 }
 
 /// What a scenario brings back.

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::load::{request_figures, tell, undisturbed};
-use super::{Bench, Measured};
+use super::{Bench, Measured, seen};
 use crate::Failure;
 use crate::certs::Mount;
 use crate::check;
@@ -18,12 +18,18 @@ use crate::store::{Sample, Values};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const SECONDS: f64 = 4.0;
+/// More than a measurement can use up, attempts included.
+const GENERATIONS_A_ROUND: u32 = 20;
 /// How long the last rotation may take to be seen.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 pub fn measure(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let contender = Contender::Twinlock;
-    let mount = Arc::new(Mount::make(&bench.directory.join("mount"))?);
+    seen(bench, contender, Terms::Equal)?;
+    let rounds = u32::try_from(bench.rounds())?;
+    // Issued beforehand: to put one in place must cost the load generator, whose core this shares, nothing.
+    let generations = 1 + rounds * 2 * GENERATIONS_A_ROUND;
+    let mount = Arc::new(Mount::make(&bench.directory.join("mount"), generations)?);
     let setting = Setting { certs: &mount.directory, ..bench.setting() };
     let pair = Pair::start(contender, Terms::Equal, false, None, None, &setting)?;
     let jobs =
@@ -52,6 +58,7 @@ fn one(bench: &Bench<'_>, pair: &Pair, job: Job, mount: Option<&Arc<Mount>>) -> 
         warm_up: bench.seconds(0.5),
         measure: bench.seconds(SECONDS),
         watch: pair.watch()?,
+        helpers: Vec::new(),
         cores: bench.cores.all(),
     };
     let report = undisturbed(bench, &order)?;

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, getrlimit};
 
 use super::load::{Figures, bulk_figures, connection_figures, request_figures, tell, undisturbed};
-use super::{Bench, Measured};
+use super::{Bench, Measured, seen};
 use crate::Failure;
 use crate::contender::{Contender, Pair, Terms};
 use crate::generator::Running;
@@ -24,11 +24,12 @@ struct Loaded {
     name: &'static str,
     open: usize,
     pair: Pair,
-    _server: Running,
+    server: Running,
     _held: Option<Running>,
 }
 
 pub fn measure(bench: &Bench<'_>) -> Result<Measured, Failure> {
+    seen(bench, Contender::Twinlock, Terms::Equal)?;
     let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let fit = usize::try_from(hard.saturating_sub(DESCRIPTORS_BESIDES) / 2)?;
     let most = if bench.arguments.smoke { MANY } else { MOST.min(fit / 100 * 100) };
@@ -45,7 +46,10 @@ pub fn measure(bench: &Bench<'_>) -> Result<Measured, Failure> {
     for round in 0..bench.rounds() {
         for (work, job, figures) in work {
             for loaded in &loaded {
-                let report = undisturbed(bench, &order(bench, &loaded.pair, job)?)?;
+                let report = undisturbed(
+                    bench,
+                    &Order { helpers: loaded.server.pids()?, ..order(bench, &loaded.pair, job)? },
+                )?;
                 let mut values = figures(&report);
                 #[allow(clippy::cast_precision_loss, reason = "a count of connections")]
                 values.insert("open".into(), loaded.open as f64);
@@ -68,7 +72,7 @@ fn load(bench: &Bench<'_>, name: &'static str, open: usize) -> Result<Loaded, Fa
     } else {
         None
     };
-    Ok(Loaded { name, open, pair, _server: server, _held: held })
+    Ok(Loaded { name, open, pair, server, _held: held })
 }
 
 fn order(bench: &Bench<'_>, pair: &Pair, job: Job) -> Result<Order, Failure> {
@@ -80,6 +84,7 @@ fn order(bench: &Bench<'_>, pair: &Pair, job: Job) -> Result<Order, Failure> {
         warm_up: bench.seconds(0.3),
         measure: bench.seconds(1.5),
         watch: pair.watch()?,
+        helpers: Vec::new(),
         cores: bench.cores.all(),
     })
 }
