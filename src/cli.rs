@@ -31,6 +31,10 @@ pub enum Command {
     Certs(CertsFlags),
     /// Try a handshake with credentials that need not be in use yet.
     Probe(ProbeFlags),
+    /// Do what Istio's resources say.
+    Run(RunFlags),
+    /// Judge Istio's resources as `run` would, and start nothing.
+    Check(CheckFlags),
     /// Make a root CA and credentials for both sides, for development.
     DevCerts(DevCertsFlags),
 }
@@ -142,6 +146,14 @@ pub struct CommonFlags {
     /// A directory with tls.crt, tls.key and ca.crt, plain or as a mounted Kubernetes secret; watched.
     #[arg(long, env = "TWINLOCK_CREDENTIALS", value_name = "DIR")]
     pub credentials: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub process: ProcessFlags,
+}
+
+/// The flags of every command that carries connections.
+#[derive(Debug, Args)]
+pub struct ProcessFlags {
     /// Look at the credentials this often even if no change was noticed.
     #[arg(long, env = "TWINLOCK_CREDENTIALS_POLL", value_name = "TIME", default_value = "10s")]
     pub credentials_poll: String,
@@ -196,6 +208,81 @@ pub struct TlsFlags {
     /// A cipher suite by its IANA or OpenSSL name, best first; repeatable [default: all of AES-GCM and ChaCha20].
     #[arg(long, env = "TWINLOCK_CIPHER", value_name = "NAME", value_delimiter = ',')]
     pub cipher: Vec<String>,
+}
+
+/// The flags of `twinlock run`.
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  twinlock run --config config/mysql/client --role sidecar --role egress --credentials credentials"
+)]
+pub struct RunFlags {
+    /// A directory with a credential in a directory of its own for each credentialName; watched.
+    #[arg(long, env = "TWINLOCK_CREDENTIALS", value_name = "DIR")]
+    pub credentials: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub workload: WorkloadFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub process: ProcessFlags,
+}
+
+/// The flags of `twinlock check`.
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  twinlock check --config config/mysql/client --role sidecar --role egress"
+)]
+pub struct CheckFlags {
+    /// The credentials that `run` would use; judged too if given.
+    #[arg(long, env = "TWINLOCK_CREDENTIALS", value_name = "DIR")]
+    pub credentials: Option<PathBuf>,
+    /// Let warnings count: exit code 1.
+    #[arg(long, env = "TWINLOCK_STRICT")]
+    pub strict: bool,
+    /// How the report is written: text or json.
+    #[arg(long, env = "TWINLOCK_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub format: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub workload: WorkloadFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub process: ProcessFlags,
+}
+
+/// The flags that say what the process is, as far as Istio's resources ask.
+#[derive(Debug, Args)]
+pub struct WorkloadFlags {
+    /// A file, or a directory of *.yaml, *.yml and *.json files, with Istio's resources; repeatable.
+    #[arg(long, env = "TWINLOCK_CONFIG", value_name = "PATH", value_delimiter = ',', required = true)]
+    pub config: Vec<PathBuf>,
+    /// What this process is: sidecar, egress or ingress; repeatable.
+    #[arg(long, env = "TWINLOCK_ROLE", value_name = "ROLE", value_delimiter = ',', required = true)]
+    pub role: Vec<String>,
+    /// A label of the workload, of all roles or of one; repeatable [default: those of Istio's own gateways].
+    #[arg(long, env = "TWINLOCK_LABELS", value_name = "[ROLE:]KEY=VALUE", value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// The namespace of the workload, of all roles or of one [default: istio-system, for a sidecar default].
+    #[arg(long, env = "TWINLOCK_NAMESPACE", value_name = "[ROLE:]NAME", value_delimiter = ',')]
+    pub namespace: Vec<String>,
+    /// The trust domain of the mesh.
+    #[arg(long, env = "TWINLOCK_TRUST_DOMAIN", value_name = "NAME", default_value = "cluster.local")]
+    pub trust_domain: String,
+    /// The domain of the cluster's services.
+    #[arg(long, env = "TWINLOCK_DOMAIN", value_name = "NAME", default_value = "cluster.local")]
+    pub domain: String,
+    /// The credential that is the identity in the mesh.
+    #[arg(long, env = "TWINLOCK_WORKLOAD_CREDENTIAL", value_name = "NAME", default_value = "workload")]
+    pub workload_credential: String,
+    /// Where a host is, whatever the resources and DNS say; repeatable.
+    #[arg(long, env = "TWINLOCK_RESOLVE", value_name = "HOST[:PORT]=ADDRESS[:PORT]", value_delimiter = ',')]
+    pub resolve: Vec<String>,
+    /// Where to listen instead, for a port of the resources; port 0 lets the kernel choose; repeatable.
+    #[arg(long, env = "TWINLOCK_LISTEN", value_name = "PORT=IP:PORT", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// Where the application of a sidecar listens, for a port at which others look for it; repeatable.
+    #[arg(long, env = "TWINLOCK_INBOUND", value_name = "PORT=HOST:PORT", value_delimiter = ',')]
+    pub inbound: Vec<String>,
 }
 
 /// The flags of `twinlock dev-certs`.

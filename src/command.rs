@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -10,8 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::certs::{self, Colour};
-use crate::cli::{CertsFlags, Cli, Command, DevCertsFlags, ProbeFlags};
-use crate::config::{Configuration, flags, server};
+use crate::cli::{CertsFlags, CheckFlags, Cli, Command, DevCertsFlags, ProbeFlags, RunFlags};
+use crate::config::{Configuration, flags, istio, server};
+use crate::credentials::store::{Change, Slot, Store};
 use crate::gateway::{Ended, Gateway, Signal, StartError};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::lines::Lines;
@@ -20,7 +22,7 @@ use crate::{clock, dev_certs, probe};
 
 /// Everything ended by itself.
 const OK: u8 = 0;
-/// Connections had to be cut, or what was looked into is not well.
+/// Connections had to be cut, what was looked into is not well, or `check --strict` found warnings.
 const CUT: u8 = 1;
 /// A mistake in what was asked for.
 const USAGE: u8 = 2;
@@ -40,6 +42,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Command::Certs(given) => show_certificates(&given),
         Command::Probe(given) => try_handshake(&given),
+        Command::Run(given) => run_resources(&given),
+        Command::Check(given) => check(&given),
         Command::DevCerts(given) => mint(given),
     };
     done.unwrap_or_else(|problems| {
@@ -48,6 +52,55 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
         USAGE
     })
+}
+
+/// Does what the resources say, or shows what is wrong with them.
+fn run_resources(given: &RunFlags) -> Result<u8, String> {
+    let (configuration, report) = istio::load(&given.workload, &given.process, Some(&given.credentials));
+    if let Some(configuration) = configuration {
+        return gateway(configuration);
+    }
+    show(&mut std::io::stderr(), &report.render(std::io::stderr().is_terminal()));
+    Ok(USAGE)
+}
+
+/// Shows everything that `run` would refuse.
+fn check(given: &CheckFlags) -> Result<u8, String> {
+    let json = match given.format.as_str() {
+        "text" => false,
+        "json" => true,
+        other => return Err(format!("--format: expected text or json, found {other:?}")),
+    };
+    let (configuration, mut report) =
+        istio::load(&given.workload, &given.process, given.credentials.as_deref());
+    if let Some(configuration) = configuration.filter(|_| given.credentials.is_some()) {
+        for problem in unusable(configuration) {
+            report.add("--credentials", problem);
+        }
+    }
+    let text = if json { report.json() } else { report.render(std::io::stdout().is_terminal()) };
+    show(&mut std::io::stdout(), &text);
+    Ok(match (report.errors(), report.warnings()) {
+        (0, 0) => OK,
+        (0, _) => {
+            if given.strict {
+                CUT
+            } else {
+                OK
+            }
+        }
+        _ => USAGE,
+    })
+}
+
+/// Why credentials that a plan needs cannot be used.
+fn unusable(configuration: Configuration) -> Vec<String> {
+    let store = Store::new(configuration.credentials);
+    let refused = |slot: &Arc<Slot>| match slot.refresh(clock::wall()) {
+        Change::Refused(refusal) => Some(refusal.to_string()),
+        Change::Unchanged(_) | Change::Held | Change::Published { .. } => None,
+    };
+    store.slots().filter_map(refused).collect()
 }
 
 fn gateway(configuration: Configuration) -> Result<u8, String> {
@@ -170,6 +223,11 @@ fn one_line(text: &str) -> String {
         Some(tip) => format!("{mistake} ({tip})"),
         None => format!("{mistake} (see twinlock --help)"),
     }
+}
+
+/// Prints a text; a reader that is gone is no reason to fail.
+fn show(output: &mut impl Write, text: &str) {
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
 /// Prints a line; a reader that is gone is no reason to fail.

@@ -104,6 +104,11 @@ impl Gateway {
                     let directory = slot.source().directory.display();
                     warnings.extend(found.iter().map(|warning| format!("{warning}: {directory}")));
                 }
+                Change::Refused(refusal) if configuration.starts_without_credentials => {
+                    warnings.push(format!(
+                        "connections that need it are closed until there is a usable credential: {refusal}"
+                    ));
+                }
                 Change::Refused(refusal) => return Err(StartError::Credential(refusal.to_string())),
             }
         }

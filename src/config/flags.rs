@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::report::Report;
 use super::server::TLS_PORT;
 use super::{Configuration, duration, name, policy, server};
-use crate::cli::{CommonFlags, EgressFlags, IngressFlags};
+use crate::cli::{CommonFlags, EgressFlags, IngressFlags, ProcessFlags};
 use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
+use crate::credentials::trust::CrlExpired;
 use crate::plan::authorize::Rules;
 use crate::plan::limits::{Limits, OnTruncation};
 use crate::plan::policy::TlsPolicy;
@@ -103,14 +104,42 @@ impl Common {
             plan: Plan { listeners: listeners.collect(), limits: self.limits, log_format: self.log_format },
             credentials: vec![self.credential],
             warnings,
+            starts_without_credentials: false,
         }
     }
 }
 
 fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Common> {
-    let crl_expired = server::crl_expired(&flags.crl_expired, report);
     let listen: Vec<_> =
         flags.listen.iter().filter_map(|text| report.note("--listen", name::listen_address(text))).collect();
+    let process = process(&flags.process, report);
+    if listen.len() != flags.listen.len() {
+        return None;
+    }
+    let Process { crl_expired, tls, limits, log_format } = process?;
+    let credential = Source {
+        name: CredentialName("default".into()),
+        directory: flags.credentials.clone(),
+        needs: Needs { crl_expired, ..needs },
+    };
+    Some(Common { listen, credential, tls, limits, log_format })
+}
+
+/// What every command that carries connections has in common, checked.
+pub struct Process {
+    /// What becomes of a revocation list that should have been replaced.
+    pub crl_expired: CrlExpired,
+    /// Versions, key exchange and ciphers.
+    pub tls: TlsPolicy,
+    /// Every deadline, bound and count.
+    pub limits: Limits,
+    /// How records and the operational log are written.
+    pub log_format: LogFormat,
+}
+
+/// Checks the flags that every command that carries connections has.
+pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
+    let crl_expired = server::crl_expired(&flags.crl_expired, report);
     let on_truncation = match flags.on_truncation.as_str() {
         "reset" => Some(OnTruncation::Reset),
         "fin" => Some(OnTruncation::Fin),
@@ -135,37 +164,25 @@ fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Comm
         None => Some(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
     };
     let tls = policy::tls(&flags.tls, report);
-    if listen.len() != flags.listen.len() {
-        return None;
-    }
-    Some(Common {
-        listen,
-        credential: Source {
-            name: CredentialName("default".into()),
-            directory: flags.credentials.clone(),
-            needs: Needs { crl_expired: crl_expired?, ..needs },
+    let limits = Limits {
+        handshake_timeout: handshake_timeout?,
+        connect_timeout: connect_timeout?,
+        connections_max: connections_max?,
+        idle_timeout: match idle_timeout {
+            Some(timeout) => Some(timeout?),
+            None => None,
         },
-        tls: tls?,
-        limits: Limits {
-            handshake_timeout: handshake_timeout?,
-            connect_timeout: connect_timeout?,
-            connections_max: connections_max?,
-            idle_timeout: match idle_timeout {
-                Some(timeout) => Some(timeout?),
-                None => None,
-            },
-            revoked_grace: revoked_grace?,
-            connection_age_max: match connection_age_max {
-                Some(age) => Some(age?),
-                None => None,
-            },
-            drain_timeout: drain_timeout?,
-            on_truncation: on_truncation?,
-            credentials_poll: credentials_poll?,
-            workers: workers?,
+        revoked_grace: revoked_grace?,
+        connection_age_max: match connection_age_max {
+            Some(age) => Some(age?),
+            None => None,
         },
-        log_format: log_format?,
-    })
+        drain_timeout: drain_timeout?,
+        on_truncation: on_truncation?,
+        credentials_poll: credentials_poll?,
+        workers: workers?,
+    };
+    Some(Process { crl_expired: crl_expired?, tls: tls?, limits, log_format: log_format? })
 }
 
 pub(super) fn positive(place: &'static str, text: &str, report: &mut Report) -> Option<std::time::Duration> {

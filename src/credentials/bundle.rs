@@ -207,7 +207,9 @@ impl Check<'_> {
             let expected = format!("a certificate for the host {host}");
             return Err(unfit(path, &expected, format!("one for {}", listed(leaf))));
         }
-        let is_server = self.needs.uses.iter().any(|usage| matches!(usage, Use::Server(_)));
+        // Without hosts it is shown in a mesh, whose clients look for its URI.
+        let is_server =
+            self.needs.uses.iter().any(|usage| matches!(usage, Use::Server(hosts) if !hosts.is_empty()));
         if listed(leaf) == NO_NAME {
             self.warnings.push(Warning::NoName);
         } else if is_server && leaf.names.dns_names.is_empty() {

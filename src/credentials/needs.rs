@@ -21,7 +21,7 @@ pub struct Needs {
 /// One use of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Use {
-    /// Shown to clients that ask for one of these hosts.
+    /// Shown to clients that ask for one of these hosts; with none, to those of a mesh, who ask for an identity.
     Server(Vec<HostPattern>),
     /// Shown to servers.
     Client,

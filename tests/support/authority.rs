@@ -144,6 +144,13 @@ impl Leaf {
         Self::new(names, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// For a workload of a mesh, which is client and server under one name.
+    pub fn workload(spiffe: &str) -> Self {
+        let mut leaf = Self::server(&[spiffe]);
+        leaf.0.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        leaf
+    }
+
     fn new(names: &[&str], usage: ExtendedKeyUsagePurpose) -> Self {
         let mut params = CertificateParams::default();
         let name = |name: &&str| {

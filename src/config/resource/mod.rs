@@ -186,6 +186,10 @@ struct Reader {
 impl Reader {
     fn read(&mut self, root: &Arc<Node>, whence: Place) {
         let whence = Place { spot: root.spot, node: root.spot, ..whence };
+        if let Value::Sequence(_) = &root.value {
+            self.report.remark(whence, "passed over, it is a list and not a resource");
+            return;
+        }
         let text = |name: &str| root.get(name).and_then(|node| node.text()).map(str::to_owned);
         let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
             self.report.error(whence, "expected a resource with apiVersion and kind, found none");

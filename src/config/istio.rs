@@ -1,0 +1,195 @@
+//! The flags of `run` and `check`, and Istio's resources -> a plan, or every problem of both at once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::compile::{self, Identity, ROOT_NAMESPACE, Resolve, Workload};
+use super::flags::{self, Process};
+use super::report::Report;
+use super::{Configuration, name, resource, sources, validate};
+use crate::cli::{ProcessFlags, WorkloadFlags};
+use crate::credentials::needs::{Needs, Use};
+use crate::credentials::store::Source;
+use crate::plan::route::HostPattern;
+use crate::plan::{ClientCertificate, CredentialName, Entrance, Host, Listener, Plan, Role, Trust};
+
+/// Reads the files and compiles them. Without a folder of credentials the plan cannot run, only be looked at.
+pub fn load(
+    workload: &WorkloadFlags,
+    process: &ProcessFlags,
+    credentials: Option<&Path>,
+) -> (Option<Configuration>, Report) {
+    let (texts, unreadable) = sources::read(&workload.config);
+    let nothing = texts.is_empty() && unreadable.is_empty();
+    let (resources, mut report) = resource::read(texts);
+    for problem in unreadable {
+        report.file(problem.path.display().to_string(), problem.why);
+    }
+    if nothing {
+        report.add("--config", "expected at least one *.yaml, *.yml or *.json file, found none");
+    }
+    let process = flags::process(process, &mut report);
+    let workload = process.as_ref().and_then(|process| workload_of(workload, process, &mut report));
+    validate::resources(&resources, &mut report);
+    // What does not stand by itself would only be wrong a second time when put together.
+    let (Some(workload), Some(process), true) = (workload, process, report.is_empty()) else {
+        return (None, report);
+    };
+    let listeners = compile::listeners(&resources, &workload, &mut report);
+    if !report.is_empty() {
+        return (None, report);
+    }
+    let folder = credentials.unwrap_or(Path::new("."));
+    let credentials = needs(&listeners, &process).into_iter().map(|(name, needs)| {
+        let directory = folder.join(&name.0);
+        Source { name, directory, needs }
+    });
+    let configuration = Configuration {
+        credentials: credentials.collect(),
+        plan: Plan { listeners, limits: process.limits, log_format: process.log_format },
+        warnings: report.warning_lines(),
+        starts_without_credentials: true,
+    };
+    (Some(configuration), report)
+}
+
+/// Every credential of the plan, and what it is for.
+fn needs(listeners: &[Arc<Listener>], process: &Process) -> BTreeMap<CredentialName, Needs> {
+    let mut all: BTreeMap<CredentialName, Needs> = BTreeMap::new();
+    let base = || Needs { crl_expired: process.crl_expired, ..Needs::default() };
+    let mut add = |name: &CredentialName, needs: Needs| {
+        let known = all.remove(name).unwrap_or_else(base);
+        all.insert(name.clone(), known.and(needs));
+    };
+    for listener in listeners {
+        let accepts: Vec<_> = match &listener.entrance {
+            Entrance::Plaintext(_) => Vec::new(),
+            Entrance::Permissive(accept, _) => vec![(accept, &[][..])],
+            Entrance::Tls(table) => table
+                .rows()
+                .iter()
+                .filter_map(|row| Some((row.accept.as_ref()?, row.hosts.as_slice())))
+                .collect(),
+        };
+        for (accept, hosts) in accepts {
+            let ca = accept.client != ClientCertificate::NotAsked;
+            // Certificates of the mesh carry identities, not host names.
+            let hosts: &[HostPattern] = if accept.alpn.is_empty() { hosts } else { &[] };
+            add(&accept.credential, Needs { uses: vec![Use::Server(hosts.to_vec())], ca, ..base() });
+        }
+        let targets = listener.routes().into_iter().flat_map(|route| &route.targets);
+        for originate in targets.filter_map(|target| target.cluster.originate.as_ref()) {
+            let uses = if originate.shows_certificate { vec![Use::Client] } else { Vec::new() };
+            if let Some(credential) = &originate.credential {
+                add(credential, Needs { uses, ca: originate.trust == Trust::Credential, ..base() });
+            }
+        }
+    }
+    all
+}
+
+fn workload_of(flags: &WorkloadFlags, process: &Process, report: &mut Report) -> Option<Workload> {
+    let before = report.errors();
+    let mut roles = roles(&flags.role, report);
+    for text in &flags.namespace {
+        let (role, namespace) = scoped(text, "--namespace", report)?;
+        for (_, identity) in roles.iter_mut().filter(|(known, _)| role.is_none_or(|role| role == **known)) {
+            namespace.clone_into(&mut identity.namespace);
+        }
+    }
+    for text in &flags.labels {
+        let (role, pair) = scoped(text, "--labels", report)?;
+        let Some((key, value)) = pair.split_once('=') else {
+            report.add("--labels", format!("expected KEY=VALUE, found {text:?}"));
+            continue;
+        };
+        for (_, identity) in roles.iter_mut().filter(|(known, _)| role.is_none_or(|role| role == **known)) {
+            identity.labels.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    let resolve: Vec<_> =
+        flags.resolve.iter().filter_map(|text| report.note("--resolve", resolve(text))).collect();
+    let listen = flags.listen.iter().filter_map(|text| report.note("--listen", listen(text))).collect();
+    let inbound: BTreeMap<_, _> =
+        flags.inbound.iter().filter_map(|text| report.note("--inbound", inbound(text))).collect();
+    if !inbound.is_empty() && !roles.contains_key(&Role::Sidecar) {
+        report.add("--inbound", "expected the role sidecar beside it, found none");
+    }
+    let trust_domain = report.note("--trust-domain", name::dns(&flags.trust_domain))?;
+    let domain = report.note("--domain", name::dns(&flags.domain))?;
+    report.note("--workload-credential", validate::credential_name(&flags.workload_credential))?;
+    (report.errors() == before).then(|| Workload {
+        roles,
+        trust_domain,
+        domain,
+        credential: CredentialName(flags.workload_credential.clone()),
+        resolve,
+        listen,
+        inbound,
+        tls: process.tls.clone(),
+        connect_timeout: process.limits.connect_timeout,
+    })
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    [Role::Sidecar, Role::Egress, Role::Ingress]
+        .into_iter()
+        .find(|role| role.to_string() == text)
+        .ok_or_else(|| format!("expected sidecar, egress or ingress, found {text:?}"))
+}
+
+/// The roles with the namespace and labels of Istio's own gateways.
+fn roles(texts: &[String], report: &mut Report) -> BTreeMap<Role, Identity> {
+    let stock = |role: &Role| {
+        let name = match role {
+            Role::Sidecar => {
+                return Identity { namespace: resource::DEFAULT_NAMESPACE.into(), ..Identity::default() };
+            }
+            Role::Egress => "egressgateway",
+            Role::Ingress => "ingressgateway",
+        };
+        let labels = [("istio", name.to_owned()), ("app", format!("istio-{name}"))];
+        let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        Identity { namespace: ROOT_NAMESPACE.into(), labels }
+    };
+    let roles = texts.iter().filter_map(|text| report.note("--role", role(text)));
+    roles.map(|role| (role, stock(&role))).collect()
+}
+
+/// A value for one role, or for all.
+fn scoped<'text>(
+    text: &'text str,
+    flag: &'static str,
+    report: &mut Report,
+) -> Option<(Option<Role>, &'text str)> {
+    match text.split_once(':') {
+        Some((name, value)) => report.note(flag, role(name)).map(|role| (Some(role), value)),
+        None => Some((None, text)),
+    }
+}
+
+fn resolve(text: &str) -> Result<Resolve, String> {
+    let malformed = || format!("expected HOST[:PORT]=ADDRESS[:PORT], found {text:?}");
+    let (from, to) = text.split_once('=').ok_or_else(malformed)?;
+    let (host, port) = match from.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port.parse().map_err(|_| malformed())?)),
+        None => (from, None),
+    };
+    let (to, to_port) = name::host_port(to, 0).map_err(|_| malformed())?;
+    let to_port = (to_port != 0).then_some(to_port);
+    Ok(Resolve { host: name::dns(host).map_err(|_| malformed())?, port, to, to_port })
+}
+
+fn listen(text: &str) -> Result<(u16, std::net::SocketAddr), String> {
+    let malformed = || format!("expected PORT=IP:PORT, found {text:?}");
+    let (port, address) = text.split_once('=').ok_or_else(malformed)?;
+    Ok((port.parse().map_err(|_| malformed())?, name::listen_address(address)?))
+}
+
+fn inbound(text: &str) -> Result<(u16, (Host, u16)), String> {
+    let malformed = || format!("expected PORT=HOST:PORT, found {text:?}");
+    let (port, place) = text.split_once('=').ok_or_else(malformed)?;
+    let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(malformed)?;
+    Ok((port, name::host_port(place, port).map_err(|_| malformed())?))
+}

@@ -1,0 +1,20 @@
+//! Istio's resources: what is read, what is refused, where connections go. Each test is named after the row
+//! of the table of cases that it is.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../support/mariadb.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod mariadb;
+#[path = "../support/wire.rs"]
+mod wire;
+
+mod documents;
+mod identities;
+mod judge;
+mod mesh;
+mod parsing;
+mod path;
+mod routing;
+mod settings;
