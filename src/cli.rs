@@ -175,6 +175,10 @@ pub struct ProcessFlags {
     /// Connections open at once; one more is reset.
     #[arg(long, env = "TWINLOCK_MAX_CONNECTIONS", value_name = "NUMBER", default_value = "10000")]
     pub max_connections: String,
+    /// Clients in the middle of a TLS handshake, on each worker; one more is reset. They use up nothing of
+    /// --max-connections.
+    #[arg(long, env = "TWINLOCK_MAX_HANDSHAKES", value_name = "NUMBER", default_value = "1000")]
+    pub max_handshakes: String,
     /// End a connection on which nothing moved for this long [default: never].
     #[arg(long, env = "TWINLOCK_IDLE_TIMEOUT", value_name = "TIME")]
     pub idle_timeout: Option<String>,

@@ -96,7 +96,7 @@ impl Gateway {
     pub fn prepare(configuration: Configuration) -> Result<Self, StartError> {
         let store = Store::new(configuration.credentials);
         let mut warnings = configuration.warnings;
-        warnings.extend(raise_descriptor_limit(configuration.plan.limits.connections_max));
+        warnings.extend(raise_descriptor_limit(&configuration.plan));
         for slot in store.slots() {
             match slot.refresh(clock::wall()) {
                 Change::Unchanged(_) | Change::Held => {}
@@ -196,16 +196,20 @@ async fn drain(workers: &Workers, plan: &Plan, signals: &mut mpsc::Receiver<Sign
 }
 
 /// Takes as many descriptors as the system allows; says so if that is too few for the connections.
-fn raise_descriptor_limit(connections_max: usize) -> Option<String> {
+fn raise_descriptor_limit(plan: &Plan) -> Option<String> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // What was not granted is not there: the comparison below is with what is.
     let _ = setrlimit(Resource::Nofile, raised);
     let found = getrlimit(Resource::Nofile).current?;
-    let needed = DESCRIPTORS_OF_CONNECTION * connections_max as u64;
+    let asks_first = plan.listeners.iter().any(|listener| listener.entrance.asks_first());
+    let connections = plan.limits.connections_max as u64;
+    let handshakes = if asks_first { (plan.limits.workers * plan.limits.handshakes_max) as u64 } else { 0 };
+    let needed = DESCRIPTORS_OF_CONNECTION * connections + handshakes;
     (found < needed).then(|| {
         format!(
-            "expected {needed} file descriptors for {connections_max} connections, found a limit of {found}"
+            "expected {needed} file descriptors for {connections} connections and {handshakes} handshakes, \
+             found a limit of {found}"
         )
     })
 }

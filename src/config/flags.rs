@@ -159,6 +159,7 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
     let connection_age_max = age.map(|text| positive("--max-connection-age", text, report));
     let drain_timeout = report.note("--drain-timeout", duration::parse(&flags.drain_timeout));
     let connections_max = count("--max-connections", &flags.max_connections, report);
+    let handshakes_max = count("--max-handshakes", &flags.max_handshakes, report);
     let workers = match &flags.workers {
         Some(text) => count("--workers", text, report),
         None => Some(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
@@ -168,6 +169,7 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
         handshake_timeout: handshake_timeout?,
         connect_timeout: connect_timeout?,
         connections_max: connections_max?,
+        handshakes_max: handshakes_max?,
         idle_timeout: match idle_timeout {
             Some(timeout) => Some(timeout?),
             None => None,

@@ -9,8 +9,10 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Resolving and connecting to an upstream, over all its addresses.
     pub connect_timeout: Duration,
-    /// Connections open at once; one more is reset.
+    /// Connections open at once; one more is reset. A client that must shake hands counts once it has.
     pub connections_max: usize,
+    /// Clients that have not yet proven who they are, on each worker; one more is reset.
+    pub handshakes_max: usize,
     /// No byte in either direction for this long ends a connection; `None` never does.
     pub idle_timeout: Option<Duration>,
     /// How long open connections may go on after the order to stop.

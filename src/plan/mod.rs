@@ -98,6 +98,16 @@ pub enum Entrance {
     Permissive(Arc<Accept>, Arc<Route>),
 }
 
+impl Entrance {
+    /// Whether a client must say or prove something before it is known where it may go.
+    pub fn asks_first(&self) -> bool {
+        match self {
+            Self::Plaintext(_) => false,
+            Self::Tls(_) | Self::Permissive(..) => true,
+        }
+    }
+}
+
 /// One row of a plaintext listener.
 #[derive(Debug)]
 pub struct DestinationRoute {

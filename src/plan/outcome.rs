@@ -73,6 +73,8 @@ pub enum Outcome {
     Drained,
     /// The limit of open connections was reached.
     ConnectionLimit,
+    /// The limit of clients in the middle of a handshake was reached.
+    HandshakeLimit,
     /// The gateway failed: a bug or an exhausted resource of its own.
     Internal(String),
 }
@@ -169,6 +171,7 @@ impl Outcome {
             }
             Self::Drained => ("drained", Info, Gateway, ""),
             Self::ConnectionLimit => ("connection_limit", Info, Gateway, ""),
+            Self::HandshakeLimit => ("handshake_limit", Info, Gateway, ""),
             Self::Internal(why) => ("internal", Warn, Gateway, why.as_str()),
         };
         Account { label, detail, level, blame }
@@ -263,6 +266,7 @@ mod tests {
             Outcome::NoRoute,
             Outcome::Denied,
             Outcome::ConnectionLimit,
+            Outcome::HandshakeLimit,
             Outcome::IdleTimeout,
             Outcome::Aged,
             Outcome::Withdrawn(Side::Downstream, Withdrawal::Revoked),

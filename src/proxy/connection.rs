@@ -70,7 +70,8 @@ async fn begin(
 ) -> Option<Pin<Box<impl Future<Output = ()> + Send>>> {
     let mut record = Record::open(context.clone(), listener.clone(), place.live().clone(), client);
     let socket = Socket::accepted(stream);
-    let set_up = or_ordered(place.live(), pin!(set_up(&context, &listener, socket, &mut record))).await;
+    let set_up =
+        or_ordered(place.live(), pin!(set_up(&context, &listener, &place, socket, &mut record))).await;
     match set_up {
         Ok((downstream, upstream)) => {
             place.live().relaying();
@@ -97,6 +98,7 @@ fn relaying(mut relay: Relay, mut record: Record, place: Place) -> impl Future<O
 async fn set_up(
     context: &Context,
     listener: &Listener,
+    place: &Place,
     socket: Socket,
     record: &mut Record,
 ) -> Result<(Leg, Leg), Outcome> {
@@ -106,6 +108,7 @@ async fn set_up(
     record.cluster(cluster.clone());
     let identity = peer.as_deref().map(|peer| &peer.identity);
     let permit = authorize(&route.rules, identity).map_err(|_| Outcome::Denied)?;
+    place.admit()?;
     let deadline = Instant::now() + cluster.connect_timeout;
     let dialled = dial(permit, cluster, fastrand::u64(..), &context.resolver, deadline).await;
     let stream = dialled.map_err(dial_outcome)?;

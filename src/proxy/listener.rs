@@ -18,7 +18,6 @@ use super::leg::Socket;
 use super::record::Record;
 use super::worker::Workers;
 use crate::plan::Listener;
-use crate::plan::outcome::Outcome;
 
 /// Connections accepted in one go; then the worker's other tasks have their turn.
 const BATCH: usize = 64;
@@ -106,7 +105,7 @@ fn dispatch(
 ) {
     let stream = std::net::TcpStream::from(accepted);
     let (listener, context) = (listener.clone(), context.clone());
-    match workers.admit() {
+    match workers.place(listener.entrance.asks_first()) {
         Ok(place) => {
             // Registered with the runtime it will live on, which this one need not be.
             let runtime = place.runtime();
@@ -118,8 +117,8 @@ fn dispatch(
                 Err(error) => tracing::warn!(%client, "cannot register a socket: {error}"),
             }
         }
-        Err(live) => {
-            Record::open(context, listener, live, client).close(Outcome::ConnectionLimit);
+        Err((live, outcome)) => {
+            Record::open(context, listener, live, client).close(outcome);
             Socket::reset(&stream);
         }
     }

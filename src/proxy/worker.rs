@@ -1,7 +1,7 @@
 //! A worker: one thread, one single-threaded runtime, and the connections that live and die on it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::live::{IdleWatch, Live, Order, Table};
 use super::tenure::Tenure;
 use crate::clock;
 use crate::plan::limits::Limits;
+use crate::plan::outcome::Outcome;
 
 /// How often a worker looks at its connections.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,16 +31,43 @@ struct Worker {
     runtime: Handle,
     table: Table,
     connections: AtomicUsize,
+    handshakes: Slots,
     open: Arc<Open>,
 }
 
 /// The open connections of the process.
 struct Open {
+    /// All of them.
     count: AtomicUsize,
-    count_max: usize,
+    /// Those that are known and may connect.
+    admitted: Slots,
     last_id: AtomicU64,
     /// Told whenever a connection has ended.
     ended: Notify,
+}
+
+/// A number of things that may be under way at once.
+struct Slots {
+    taken: AtomicUsize,
+    limit: usize,
+}
+
+impl Slots {
+    fn new(limit: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), limit }
+    }
+
+    fn take(&self) -> bool {
+        let taken = self.taken.fetch_add(1, Ordering::AcqRel) < self.limit;
+        if !taken {
+            self.give_back();
+        }
+        taken
+    }
+
+    fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Workers {
@@ -48,7 +76,7 @@ impl Workers {
         let (stop, stopped) = watch::channel(false);
         let open = Open {
             count: AtomicUsize::new(0),
-            count_max: limits.connections_max,
+            admitted: Slots::new(limits.connections_max),
             last_id: AtomicU64::new(0),
             ended: Notify::new(),
         };
@@ -59,6 +87,7 @@ impl Workers {
                 runtime: runtime.handle().clone(),
                 table: Table::default(),
                 connections: AtomicUsize::new(0),
+                handshakes: Slots::new(limits.handshakes_max),
                 open: this.open.clone(),
             });
             runtime.spawn(tick(worker.clone(), limits.idle_timeout, Tenure::new(limits, fastrand::u64(..))));
@@ -78,19 +107,23 @@ impl Workers {
         self.all[index % self.all.len()].runtime.spawn(task);
     }
 
-    /// Gives a new connection its place, on the worker with the fewest; `Err` at the limit, with the
-    /// connection all the same so that its refusal can be recorded.
-    pub fn admit(&self) -> Result<Place, Arc<Live>> {
+    /// Gives a new connection its place, on the worker with the fewest. One of which something is asked
+    /// first takes a handshake slot, so that strangers cannot use up the connections of those who are
+    /// known. `Err` at the limit, with the connection all the same so that its refusal can be recorded.
+    pub fn place(&self, asks_first: bool) -> Result<Place, (Arc<Live>, Outcome)> {
         let live = Arc::new(Live::new(self.open.last_id.fetch_add(1, Ordering::Relaxed) + 1));
         let fewest = self.all.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed));
-        let Some(worker) = fewest else { return Err(live) };
-        if self.open.count.fetch_add(1, Ordering::AcqRel) >= self.open.count_max {
-            self.open.count.fetch_sub(1, Ordering::AcqRel);
-            return Err(live);
+        let Some(worker) = fewest else { return Err((live, Outcome::ConnectionLimit)) };
+        if asks_first && !worker.handshakes.take() {
+            return Err((live, Outcome::HandshakeLimit));
         }
+        if !asks_first && !self.open.admitted.take() {
+            return Err((live, Outcome::ConnectionLimit));
+        }
+        self.open.count.fetch_add(1, Ordering::AcqRel);
         worker.connections.fetch_add(1, Ordering::Relaxed);
         worker.table.enter(&live);
-        Ok(Place { live, worker: worker.clone() })
+        Ok(Place { live, worker: worker.clone(), admitted: AtomicBool::new(!asks_first) })
     }
 
     /// Connections open now.
@@ -130,12 +163,27 @@ impl Workers {
 pub struct Place {
     live: Arc<Live>,
     worker: Arc<Worker>,
+    /// Which slot it holds: that of a connection, or that of a handshake.
+    admitted: AtomicBool,
 }
 
 impl Place {
     /// The connection.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// The client is known and may connect: its handshake slot is free for another.
+    pub fn admit(&self) -> Result<(), Outcome> {
+        if self.admitted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if !self.worker.open.admitted.take() {
+            return Err(Outcome::ConnectionLimit);
+        }
+        self.worker.handshakes.give_back();
+        self.admitted.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Where the connection runs.
@@ -146,7 +194,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Worker { table, connections, open, .. } = &*self.worker;
+        let Worker { table, connections, handshakes, open, .. } = &*self.worker;
+        let slots = if *self.admitted.get_mut() { &open.admitted } else { handshakes };
+        slots.give_back();
         table.leave(self.live.id);
         connections.fetch_sub(1, Ordering::Relaxed);
         open.count.fetch_sub(1, Ordering::AcqRel);
@@ -180,6 +230,7 @@ mod tests {
             handshake_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
             connections_max,
+            handshakes_max: 2,
             idle_timeout: None,
             drain_timeout: Duration::from_secs(1),
             on_truncation: OnTruncation::Reset,
@@ -196,14 +247,14 @@ mod tests {
         let loads = |workers: &Workers| -> Vec<usize> {
             workers.all.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).collect()
         };
-        let mut places: Vec<Place> = (0..100).map(|_| workers.admit().ok().unwrap()).collect();
+        let mut places: Vec<Place> = (0..100).map(|_| workers.place(false).ok().unwrap()).collect();
         assert_eq!(loads(&workers), [25; 4]);
         // All that end are on one worker: the next ones go there.
         let (of_first, _): (Vec<usize>, Vec<usize>) = (0..100).partition(|index| index % 4 == 0);
         for index in of_first.into_iter().rev() {
             places.swap_remove(index);
         }
-        places.extend((0..25).map(|_| workers.admit().ok().unwrap()));
+        places.extend((0..25).map(|_| workers.place(false).ok().unwrap()));
         let loads = loads(&workers);
         assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() <= 1, "{loads:?}");
         drop(places);
@@ -214,11 +265,31 @@ mod tests {
     #[test]
     fn the_limit_holds_and_a_place_is_free_again_after_one_ended() {
         let mut workers = Workers::start(&limits(2, 2)).unwrap();
-        let first = workers.admit().ok().unwrap();
-        let _second = workers.admit().ok().unwrap();
-        assert!(workers.admit().is_err());
+        let first = workers.place(false).ok().unwrap();
+        let _second = workers.place(false).ok().unwrap();
+        assert!(workers.place(false).is_err());
         drop(first);
-        assert!(workers.admit().is_ok());
+        assert!(workers.place(false).is_ok());
+        workers.stop();
+    }
+
+    #[test]
+    fn strangers_have_slots_of_their_own_until_they_are_known() {
+        let mut workers = Workers::start(&limits(1, 1)).unwrap();
+        let known = workers.place(false).ok().unwrap();
+        let [first, second] = [(); 2].map(|()| workers.place(true).ok().unwrap());
+        assert_eq!(workers.place(true).err().unwrap().1, Outcome::HandshakeLimit);
+        assert_eq!(first.admit(), Err(Outcome::ConnectionLimit));
+        drop(known);
+        assert_eq!(first.admit(), Ok(()));
+        assert_eq!(workers.place(false).err().unwrap().1, Outcome::ConnectionLimit);
+        // The slot of the first is free, that of the second is not.
+        let third = workers.place(true).ok().unwrap();
+        assert_eq!(workers.place(true).err().unwrap().1, Outcome::HandshakeLimit);
+        drop((first, second, third));
+        assert_eq!(workers.connections(), 0);
+        let slots = &workers.all[0].handshakes;
+        assert_eq!(slots.taken.load(Ordering::Relaxed), 0);
         workers.stop();
     }
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::session::Session;
@@ -79,6 +81,11 @@ const READ_BYTES: usize = 16 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024;
 
+thread_local! {
+    /// Whose turn it is to compute a step of a handshake on this thread.
+    static TURN: Arc<Semaphore> = Arc::new(Semaphore::new(1));
+}
+
 /// Runs the handshake to its end. `inbox` is what was read of the peer already.
 pub(crate) async fn run(
     mut session: Session,
@@ -122,13 +129,7 @@ impl Flight {
         peer: &mut Option<Arc<presented::Presented>>,
     ) -> Result<(), Failure> {
         loop {
-            let fed = session.feed(&mut self.inbox, &mut self.plain, &mut self.outgoing);
-            // Taken at once: after an await this thread may be in the middle of another handshake.
-            if let Some(presented) = presented::take() {
-                *peer = Some(presented);
-            }
-            let consumed = fed.map_err(|fault| Failure::Tls(verify::with_names(fault)))?;
-            self.inbox.drain(..consumed);
+            self.step(session, stream, peer).await?;
             write_all(stream, &self.outgoing).await?;
             self.outgoing.clear();
             if self.inbox.len() > HANDSHAKE_BYTES_MAX {
@@ -141,6 +142,33 @@ impl Flight {
                 return Err(Failure::Tls(fault::closed_in_handshake()));
             }
         }
+    }
+
+    /// Takes in what has arrived, and answers as far as the socket takes it at once.
+    ///
+    /// A step costs a thousand times what it costs to relay a few bytes. So between two of them, the thread
+    /// looks at its sockets again and serves what is ready: however many clients shake hands, a connection
+    /// that is established waits for one step at most.
+    async fn step(
+        &mut self,
+        session: &mut Session,
+        stream: &TcpStream,
+        peer: &mut Option<Arc<presented::Presented>>,
+    ) -> Result<(), Failure> {
+        let turn = TURN.with(Arc::clone);
+        // Nobody closes it.
+        let _turn = turn.acquire().await;
+        let fed = session.feed(&mut self.inbox, &mut self.plain, &mut self.outgoing);
+        // Taken at once: after an await this thread may be in the middle of another handshake.
+        if let Some(presented) = presented::take() {
+            *peer = Some(presented);
+        }
+        let consumed = fed.map_err(|fault| Failure::Tls(verify::with_names(fault)))?;
+        self.inbox.drain(..consumed);
+        let sent = write_some(stream, &self.outgoing)?;
+        self.outgoing.drain(..sent);
+        yield_now().await;
+        Ok(())
     }
 }
 
@@ -159,17 +187,26 @@ pub(crate) async fn read_more(stream: &TcpStream, inbox: &mut Vec<u8>) -> Result
     }
 }
 
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Failure> {
-    while !bytes.is_empty() {
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                stream.writable().await.map_err(Failure::Io)?;
-            }
+async fn write_all(stream: &TcpStream, bytes: &[u8]) -> Result<(), Failure> {
+    let mut sent = write_some(stream, bytes)?;
+    while sent < bytes.len() {
+        stream.writable().await.map_err(Failure::Io)?;
+        sent += write_some(stream, &bytes[sent..])?;
+    }
+    Ok(())
+}
+
+/// Writes what the socket takes at once, and says how much that was.
+fn write_some(stream: &TcpStream, bytes: &[u8]) -> Result<usize, Failure> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match stream.try_write(&bytes[sent..]) {
+            Ok(written) => sent += written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(Failure::Io(error)),
         }
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// Sends a last alert and makes sure that it arrives: FIN behind it, and no reset over it.
