@@ -11,8 +11,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::scratch::{INBOX_BYTES_MAX, READ_BYTES, Scratch};
@@ -25,6 +27,8 @@ use crate::tls::session::{Session, sealed_len_max};
 pub struct Socket {
     stream: TcpStream,
     clean: bool,
+    /// The last read brought something, and less than it could have.
+    short: bool,
 }
 
 /// Silence after which the kernel asks whether the peer is still there, and how often it asks.
@@ -36,14 +40,14 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 impl Socket {
     /// Takes a socket that was accepted into care; its options are those of its listener.
     pub fn accepted(stream: TcpStream) -> Self {
-        Self { stream, clean: false }
+        Self { stream, clean: false, short: false }
     }
 
     /// Takes a socket that was dialled into care.
     pub fn dialled(stream: TcpStream) -> Self {
         // Fails only on a socket that is broken already, which the first read will say.
         let _ = set_options(&stream);
-        Self { stream, clean: false }
+        Self { stream, clean: false, short: false }
     }
 
     /// Makes the close of a socket a reset.
@@ -55,6 +59,31 @@ impl Socket {
     /// The socket itself.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Reads once, if there is something to read.
+    ///
+    /// A short read is taken for all there is, and the next one waits for an event: that saves a call which
+    /// would find nothing. But TCP urgent data cuts a read short too, with more behind it and no event to
+    /// tell of it. `look` reads without waiting for one.
+    fn poll_read(&mut self, buffer: &mut [u8], look: bool, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if look {
+            self.short = false;
+            match recv(&self.stream, &mut *buffer, RecvFlags::empty()) {
+                Err(Errno::AGAIN) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+                Ok((read, _)) => return Poll::Ready(Ok(self.note_length(read, buffer.len()))),
+            }
+        }
+        let mut unread = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut unread))?;
+        let (read, room) = (unread.filled().len(), unread.capacity());
+        Poll::Ready(Ok(self.note_length(read, room)))
+    }
+
+    fn note_length(&mut self, read: usize, room: usize) -> usize {
+        self.short = 0 < read && read < room;
+        read
     }
 
     /// Nothing is owed to the peer any more: an ordinary close.
@@ -162,10 +191,11 @@ impl Leg {
         Self { socket, session, inbox, early, outbox: None, sending: Sending::Open }
     }
 
-    /// Reads once, if there is something to read.
+    /// Reads once, if there is something to read. `look` does not wait for an event to say so.
     pub fn poll_receive(
         &mut self,
         scratch: &mut Scratch,
+        look: bool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Received, Broken>> {
         if !self.early.is_empty() {
@@ -174,7 +204,7 @@ impl Leg {
             return Poll::Ready(Ok(Received::Plain));
         }
         let Some(session) = &mut self.session else {
-            let read = ready!(poll_read(&self.socket.stream, &mut scratch.input[..READ_BYTES], cx))?;
+            let read = ready!(self.socket.poll_read(&mut scratch.input[..READ_BYTES], look, cx))?;
             return Poll::Ready(Ok(if read == 0 { Received::End } else { Received::Input(read) }));
         };
         scratch.plain.clear();
@@ -182,7 +212,8 @@ impl Leg {
             return Poll::Ready(Ok(Received::End));
         }
         let kept = self.inbox.len();
-        let read = ready!(poll_read(&self.socket.stream, &mut scratch.input[kept..kept + READ_BYTES], cx))?;
+        let room = &mut scratch.input[kept..kept + READ_BYTES];
+        let read = ready!(self.socket.poll_read(room, look, cx))?;
         if read == 0 {
             return Poll::Ready(Ok(Received::Truncated));
         }
@@ -256,6 +287,11 @@ impl Leg {
         Ok(())
     }
 
+    /// Whether there may be more to read that no event will tell of.
+    pub fn may_hold_more(&self) -> bool {
+        self.socket.short
+    }
+
     /// Whether the socket has failed since it was last used.
     pub fn is_broken(&self) -> bool {
         !matches!(SockRef::from(&self.socket.stream).take_error(), Ok(None))
@@ -294,16 +330,5 @@ fn keep(inbox: &mut Vec<u8>, rest: &[u8]) {
     } else {
         inbox.clear();
         inbox.extend_from_slice(rest);
-    }
-}
-
-fn poll_read(stream: &TcpStream, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    loop {
-        // Not `AsyncRead::poll_read`: that takes a short read for the end of what is there, and a read is
-        // also cut short by TCP urgent data, with more behind it and no event to tell of it.
-        match stream.try_read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_read_ready(cx))?,
-            read => return Poll::Ready(read),
-        }
     }
 }

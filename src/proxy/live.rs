@@ -126,9 +126,10 @@ impl Live {
         self.relaying.store(true, Ordering::Relaxed);
     }
 
-    /// Says whether there is a socket that the connection does not read from at the moment, because its
-    /// peer has ended or the other side takes nothing: nobody would hear of its reset. Such a connection
-    /// is told at each tick to look for itself.
+    /// Says whether there is a socket of which something could go unheard: one that the connection does not
+    /// read from at the moment, because its peer has ended or the other side takes nothing, so that nobody
+    /// would hear of its reset; or one whose last read was cut short and that may hold more. Such a
+    /// connection is told at the next tick to look for itself.
     pub fn blind(&self, blind: bool) {
         self.blind.store(blind, Ordering::Relaxed);
     }

@@ -65,12 +65,11 @@ impl Relay {
         if let Some(order) = live.ordered() {
             return Poll::Ready(order.outcome());
         }
-        if live.told_to_look()
-            && let Some(side) = self.broken_unheard()
-        {
+        let look = live.told_to_look();
+        if look && let Some(side) = self.broken_unheard() {
             return Poll::Ready(Outcome::Reset(side));
         }
-        scratch::with(|scratch| self.turn(scratch, live, cx))
+        scratch::with(|scratch| self.turn(scratch, look, live, cx))
     }
 
     /// A side whose socket has failed without a reader to hear of it.
@@ -79,12 +78,18 @@ impl Relay {
         legs.into_iter().find(|(_, leg)| leg.is_broken()).map(|(side, _)| side)
     }
 
-    fn turn(&mut self, scratch: &mut Scratch, live: &Live, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn turn(
+        &mut self,
+        scratch: &mut Scratch,
+        look: bool,
+        live: &Live,
+        cx: &mut Context<'_>,
+    ) -> Poll<Outcome> {
         use Stopped::{Blocked, Finished, Yielded};
-        let stopped = self
-            .pump(Side::Downstream, scratch, live, cx)
-            .and_then(|outward| self.pump(Side::Upstream, scratch, live, cx).map(|inward| [outward, inward]));
-        let stopped = match stopped {
+        let outward = self.pump(Side::Downstream, scratch, look, live, cx);
+        let both =
+            outward.and_then(|outward| Ok([outward, self.pump(Side::Upstream, scratch, look, live, cx)?]));
+        let stopped = match both {
             Ok([Finished, Finished]) => return Poll::Ready(self.finished()),
             Ok(stopped) => stopped,
             Err(outcome) => return Poll::Ready(outcome),
@@ -92,7 +97,8 @@ impl Relay {
         if stopped.contains(&Yielded) {
             come_again(cx);
         }
-        live.blind(stopped.contains(&Blocked) || stopped.contains(&Finished));
+        let more = self.downstream.may_hold_more() || self.upstream.may_hold_more();
+        live.blind(more || stopped.contains(&Blocked) || stopped.contains(&Finished));
         Poll::Pending
     }
 
@@ -101,6 +107,7 @@ impl Relay {
         &mut self,
         side: Side,
         scratch: &mut Scratch,
+        mut look: bool,
         live: &Live,
         cx: &mut Context<'_>,
     ) -> Result<Stopped, Outcome> {
@@ -119,7 +126,7 @@ impl Relay {
                 }
                 continue;
             }
-            let received = match from.poll_receive(scratch, cx) {
+            let received = match from.poll_receive(scratch, std::mem::take(&mut look), cx) {
                 Poll::Pending => return Ok(Stopped::Waiting),
                 Poll::Ready(Err(broken)) => return Err(self.broken(side, broken, cx)),
                 Poll::Ready(Ok(received)) => received,

@@ -13,8 +13,8 @@ use crate::support::{Certs, HOST, Program, Reader, command, has, path, wait_unti
 
 const MIB: usize = 1 << 20;
 
-/// Each way: a wait, a read, a read that finds nothing more, a write. The rest is for clocks that tick.
-const CALLS_OF_REQUEST_MAX: f64 = 8.2;
+/// Each way: a wait, a read, a write. The rest is for clocks that tick.
+const CALLS_OF_REQUEST_MAX: f64 = 6.2;
 /// A read and a write of 128 KiB each, eight times; twice that where a busy machine has less to read.
 const CALLS_OF_MEBIBYTE_MAX: f64 = 32.0;
 
@@ -78,11 +78,15 @@ fn traced(program: &Command, log: &Path) -> Command {
 
 /// What strace has written, once the program has ended in it too.
 fn read(log: &Path, pid: u32) -> Counts {
-    let end = format!("{pid} +++ exited");
+    // The number is padded to five columns.
+    let ended = |line: &str| {
+        line.split_once(' ')
+            .is_some_and(|(of, event)| of.parse() == Ok(pid) && event.trim_start().starts_with("+++ exited"))
+    };
     let mut text = String::new();
     wait_until("the end of the trace", || {
         text = std::fs::read_to_string(log).expect("a trace");
-        text.lines().rev().take(8).any(|line| line.starts_with(&end))
+        text.lines().rev().take(8).any(ended)
     });
     let mut counts = Counts::new();
     for line in text.lines() {
