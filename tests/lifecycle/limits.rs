@@ -21,7 +21,8 @@ fn a_connection_over_the_limit_is_reset_and_a_place_that_is_given_back_is_used_a
         client
     };
     let mut open = [client(), client()];
-    assert_eq!(attempt(ingress.address, b""), Ending::Reset);
+    let mut third = peer::connect(ingress.address, peer::good_client_config(&certs));
+    assert_eq!(ending(&mut third), Ending::Reset);
     let record = ingress.record();
     assert_eq!([&record["outcome"], &record["closed_by"]], ["connection_limit", "gateway"], "{record}");
     assert_eq!(record["id"], 3, "{record}");
@@ -31,6 +32,28 @@ fn a_connection_over_the_limit_is_reset_and_a_place_that_is_given_back_is_used_a
     let mut next = client();
     echo(&mut open[1], "still served");
     echo(&mut next, "served too");
+}
+
+#[test]
+fn clients_that_never_finish_their_handshake_use_up_nothing_of_those_who_do() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let limits = ["--workers", "1", "--max-connections", "2", "--max-handshakes", "3"];
+    let ingress = Program::ingress(&certs, backend.address, &limits);
+    let client = || peer::connect(ingress.address, peer::good_client_config(&certs));
+    let mut known = client();
+    echo(&mut known, "let in");
+    // One slot is left for those who mean it.
+    let silent = [(); 2].map(|()| connect(ingress.address));
+    let mut second = client();
+    echo(&mut second, "let in beside the silent");
+    let third_silent = connect(ingress.address);
+    assert_eq!(attempt(ingress.address, b""), Ending::Reset);
+    let record = ingress.record();
+    assert_eq!([&record["outcome"], &record["closed_by"]], ["handshake_limit", "gateway"], "{record}");
+    for mut client in [known, second] {
+        echo(&mut client, "still served");
+    }
+    drop((silent, third_silent));
 }
 
 #[test]

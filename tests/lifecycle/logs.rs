@@ -126,7 +126,9 @@ fn more_warnings_than_are_kept_are_dropped_and_do_not_keep_it_from_its_end() {
 #[test]
 fn what_a_stranger_does_is_never_a_warning() {
     let (certs, backend) = (Certs::mint(), Backend::echo());
-    let mut ingress = Program::ingress(&certs, backend.address, &[]);
+    // Fewer than the descriptors of any machine are enough for: that is a warning of its own.
+    let limits = ["--max-connections", "100", "--max-handshakes", "100"];
+    let mut ingress = Program::ingress(&certs, backend.address, &limits);
     for _ in 0..3 {
         let mut stranger = connect(ingress.address);
         std::io::Write::write_all(&mut stranger, b"GET / HTTP/1.1\r\n\r\n").expect("written");
