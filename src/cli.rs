@@ -35,6 +35,8 @@ pub enum Command {
     Run(RunFlags),
     /// Judge Istio's resources as `run` would, and start nothing.
     Check(CheckFlags),
+    /// Tell what Istio's resources mean: who may connect where, and what would become of a connection.
+    Explain(ExplainFlags),
     /// Make a root CA and credentials for both sides, for development.
     DevCerts(DevCertsFlags),
 }
@@ -246,6 +248,35 @@ pub struct CheckFlags {
     /// How the report is written: text or json.
     #[arg(long, env = "TWINLOCK_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub format: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub workload: WorkloadFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub process: ProcessFlags,
+}
+
+/// The flags of `twinlock explain`.
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  twinlock explain --config config/mysql/client --role sidecar --role egress"
+)]
+pub struct ExplainFlags {
+    /// How the plan is written: text, json or dot.
+    #[arg(long, env = "TWINLOCK_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub format: String,
+    /// Tell what would become of a connection to this listener [default: the only one].
+    #[arg(long, env = "TWINLOCK_LISTENER", value_name = "IP:PORT")]
+    pub listener: Option<String>,
+    /// The SNI that the connection would send.
+    #[arg(long, env = "TWINLOCK_SNI", value_name = "NAME")]
+    pub sni: Option<String>,
+    /// The address that the connection would be for, where that decides.
+    #[arg(long, env = "TWINLOCK_DESTINATION", value_name = "IP")]
+    pub destination: Option<String>,
+    /// A file with the certificate that the connection would show; its names are judged, not its chain.
+    #[arg(long, env = "TWINLOCK_PEER_CERT", value_name = "FILE")]
+    pub peer_cert: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as the help of the group")]
     pub workload: WorkloadFlags,

@@ -11,14 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::certs::{self, Colour};
-use crate::cli::{CertsFlags, CheckFlags, Cli, Command, DevCertsFlags, ProbeFlags, RunFlags};
-use crate::config::{Configuration, flags, istio, server};
+use crate::cli::{CertsFlags, CheckFlags, Cli, Command, DevCertsFlags, ExplainFlags, ProbeFlags, RunFlags};
+use crate::config::{Configuration, flags, istio, name, server};
 use crate::credentials::store::{Change, Slot, Store};
 use crate::gateway::{Ended, Gateway, Signal, StartError};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::logging;
-use crate::{clock, dev_certs, probe};
+use crate::{clock, dev_certs, explain, probe};
 
 /// Everything ended by itself.
 const OK: u8 = 0;
@@ -44,6 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Probe(given) => try_handshake(&given),
         Command::Run(given) => run_resources(&given),
         Command::Check(given) => check(&given),
+        Command::Explain(given) => explain_plan(&given),
         Command::DevCerts(given) => mint(given),
     };
     done.unwrap_or_else(|problems| {
@@ -90,6 +91,50 @@ fn check(given: &CheckFlags) -> Result<u8, String> {
             }
         }
         _ => USAGE,
+    })
+}
+
+/// Tells what a plan means, or what would become of one connection.
+fn explain_plan(given: &ExplainFlags) -> Result<u8, String> {
+    let (configuration, report) = istio::load(&given.workload, &given.process, None);
+    let Some(Configuration { plan, .. }) = configuration else {
+        show(&mut std::io::stderr(), &report.render(std::io::stderr().is_terminal()));
+        return Ok(USAGE);
+    };
+    let asks = [
+        given.listener.is_some(),
+        given.sni.is_some(),
+        given.destination.is_some(),
+        given.peer_cert.is_some(),
+    ];
+    let text = match given.format.as_str() {
+        "text" if asks.contains(&true) => explain::answer(&plan, &question(given)?)?,
+        "text" => explain::text(&plan),
+        "json" => explain::json(&plan),
+        "dot" => explain::dot(&plan),
+        other => return Err(format!("--format: expected text, json or dot, found {other:?}")),
+    };
+    show(&mut std::io::stdout(), &text);
+    Ok(OK)
+}
+
+fn question(given: &ExplainFlags) -> Result<explain::Question, String> {
+    let flag = |flag: &str, message: String| format!("{flag}: {message}");
+    let listener = given
+        .listener
+        .as_deref()
+        .map(|text| name::listen_address(text).map_err(|why| flag("--listener", why)));
+    let destination = given.destination.as_deref().map(|text| {
+        text.parse().map_err(|_| flag("--destination", format!("expected an IP address, found {text:?}")))
+    });
+    let peer = given.peer_cert.as_deref().map(|path| {
+        explain::peer(path).map_err(|why| flag("--peer-cert", format!("{why}: {}", path.display())))
+    });
+    Ok(explain::Question {
+        listener: listener.transpose()?,
+        sni: given.sni.clone(),
+        destination: destination.transpose()?,
+        peer: peer.transpose()?,
     })
 }
 

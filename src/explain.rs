@@ -5,11 +5,17 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
+use std::path::Path;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
+use crate::credentials::certificate::Facts;
 use crate::plan::identity::PeerIdentity;
 use crate::plan::{
-    Accept, ClientCertificate, Cluster, Entrance, Listener, Originate, Plan, Route, ServerIdentity, Trust, route,
+    Accept, ClientCertificate, Cluster, Entrance, Listener, Originate, Plan, Route, ServerIdentity, Trust,
+    route,
 };
 
 /// A connection that has not come yet.
@@ -23,6 +29,13 @@ pub struct Question {
     pub destination: Option<IpAddr>,
     /// What its certificate says, if it shows one.
     pub peer: Option<PeerIdentity>,
+}
+
+/// What the first certificate of a file says of its holder.
+pub fn peer(path: &Path) -> Result<PeerIdentity, String> {
+    let pem = std::fs::read(path).map_err(|error| format!("cannot be read: {}", error.kind()))?;
+    let der = CertificateDer::from_pem_slice(&pem).map_err(|_| "expected a PEM certificate, found none")?;
+    Facts::parse(&der).map(|facts| facts.names)
 }
 
 /// One way through a listener: on what condition, what must be proven, where it leads.
@@ -65,7 +78,12 @@ fn ways(listener: &Listener) -> Vec<Way<'_>> {
                 route,
                 origin: listener.origin.to_string(),
             },
-            Way { condition: "anything else".into(), accept: None, route, origin: listener.origin.to_string() },
+            Way {
+                condition: "anything else".into(),
+                accept: None,
+                route,
+                origin: listener.origin.to_string(),
+            },
         ],
     }
 }
@@ -84,7 +102,9 @@ fn proof(way: &Way<'_>, listener: &Listener) -> String {
     let names = if names.is_empty() { "whatever its names".into() } else { format!("with the name {names}") };
     match accept.client {
         ClientCertificate::Required => format!("a certificate of the CA in {}, {names}", accept.credential),
-        ClientCertificate::Optional => format!("nothing, or a certificate of the CA in {}, {names}", accept.credential),
+        ClientCertificate::Optional => {
+            format!("nothing, or a certificate of the CA in {}, {names}", accept.credential)
+        }
         ClientCertificate::NotAsked => "nothing".into(),
     }
 }
@@ -133,13 +153,28 @@ pub fn text(plan: &Plan) -> String {
 fn lead(text: &mut String, route: &Route) {
     for hop in &route.inner_hops {
         let sni = hop.sni.as_deref().unwrap_or("-");
-        let _ = writeln!(text, "    through gateway {} port {}, SNI {sni}, inside this process    {}", hop.gateway, hop.port, hop.origin);
+        let _ = writeln!(
+            text,
+            "    through gateway {} port {}, SNI {sni}, inside this process    {}",
+            hop.gateway, hop.port, hop.origin
+        );
     }
     let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
     for target in &route.targets {
-        let share = if route.targets.len() > 1 { format!(" ({} of {total})", target.weight) } else { String::new() };
-        let _ = writeln!(text, "    goes to {}{share} at {}    {}", target.cluster.name, places(&target.cluster), route.origin);
-        let how = target.cluster.originate.as_ref().map_or("plaintext".to_owned(), |originate| originated(originate));
+        let share =
+            if route.targets.len() > 1 { format!(" ({} of {total})", target.weight) } else { String::new() };
+        let _ = writeln!(
+            text,
+            "    goes to {}{share} at {}    {}",
+            target.cluster.name,
+            places(&target.cluster),
+            route.origin
+        );
+        let how = target
+            .cluster
+            .originate
+            .as_ref()
+            .map_or("plaintext".to_owned(), |originate| originated(originate));
         let _ = writeln!(text, "      by {how}    {}", target.cluster.origin);
     }
 }
@@ -195,13 +230,15 @@ pub fn dot(plan: &Plan) -> String {
 
 /// What would happen to a connection, and what decides.
 pub fn answer(plan: &Plan, question: &Question) -> Result<String, String> {
-    let known = || plan.listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>().join(", ");
+    let known =
+        || plan.listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>().join(", ");
     let listener = match (question.listener, &plan.listeners[..]) {
         (None, [only]) => only,
         (None, _) => return Err(format!("--listener: expected one of {}, found none", known())),
         (Some(wanted), all) => {
             let found = all.iter().find(|listener| {
-                listener.address == wanted || (listener.address.ip().is_unspecified() && listener.address.port() == wanted.port())
+                listener.address == wanted
+                    || (listener.address.ip().is_unspecified() && listener.address.port() == wanted.port())
             });
             found.ok_or_else(|| format!("--listener: expected one of {}, found {wanted}", known()))?
         }
@@ -211,7 +248,8 @@ pub fn answer(plan: &Plan, question: &Question) -> Result<String, String> {
     let chosen = match &listener.entrance {
         Entrance::Plaintext(rows) => {
             let destination = question.destination.unwrap_or_else(|| listener.address.ip());
-            route::by_destination(rows, destination).and_then(|row| rows.iter().position(|other| std::ptr::eq(other, row)))
+            route::by_destination(rows, destination)
+                .and_then(|row| rows.iter().position(|other| std::ptr::eq(other, row)))
         }
         Entrance::Tls(table) => table
             .find(question.sni.as_deref())
@@ -243,7 +281,8 @@ fn refusal(accept: &Accept, peer: Option<&PeerIdentity>) -> Option<String> {
     match (accept.client, peer) {
         (ClientCertificate::Required, None) => Some("expected a certificate, found none".into()),
         (ClientCertificate::Required | ClientCertificate::Optional, Some(peer)) => {
-            let named = accept.client_names.is_empty() || accept.client_names.iter().any(|name| name.matches(peer));
+            let named =
+                accept.client_names.is_empty() || accept.client_names.iter().any(|name| name.matches(peer));
             let expected = joined(&accept.client_names, " or ");
             (!named).then(|| format!("expected a certificate for {expected}, found one for {peer}"))
         }

@@ -73,6 +73,7 @@ pub mod upstream;
 pub mod credentials;
 pub mod telemetry;
 pub mod certs;
+pub mod explain;
 pub mod probe;
 pub mod clock;
 pub mod dev_certs;

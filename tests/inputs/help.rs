@@ -9,7 +9,7 @@ use twinlock::config::{flags, server};
 use crate::refusal::assert_command_refused;
 use crate::support::{self, Certs, HOST, Program, Reader, path};
 
-const COMMANDS: [&str; 7] = ["egress", "ingress", "run", "check", "certs", "probe", "dev-certs"];
+const COMMANDS: [&str; 8] = ["egress", "ingress", "run", "check", "explain", "certs", "probe", "dev-certs"];
 
 fn help(command: &str) -> String {
     let (code, out, err) = support::run(&[command, "--help"]);
@@ -36,7 +36,11 @@ fn the_help_of_each_command_begins_with_an_example_that_is_right() {
                 Command::Ingress(given) => assert!(flags::ingress(&given).is_ok(), "{words:?}"),
                 Command::Probe(given) => assert!(server::probe(&given).is_ok(), "{words:?}"),
                 // What they name is in the repository; tests of Istio's resources check every file of it.
-                Command::Run(_) | Command::Check(_) | Command::Certs(_) | Command::DevCerts(_) => {}
+                Command::Run(_)
+                | Command::Check(_)
+                | Command::Explain(_)
+                | Command::Certs(_)
+                | Command::DevCerts(_) => {}
             }
         }
     }
@@ -78,7 +82,7 @@ fn variables(command: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn every_option_has_a_variable_named_after_it() {
-    let at_least = [17, 16, 20, 20, 1, 9, 5];
+    let at_least = [17, 16, 20, 20, 20, 1, 9, 5];
     for (command, at_least) in COMMANDS.into_iter().zip(at_least) {
         let variables = variables(command);
         assert!(variables.len() >= at_least, "{variables:?}");

@@ -18,3 +18,4 @@ mod parsing;
 mod path;
 mod routing;
 mod settings;
+mod shipped;
