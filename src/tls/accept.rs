@@ -30,6 +30,8 @@ use crate::plan::{Accept, ClientCertificate, Plan};
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// A fatal `decode_error`, for a ClientHello without end.
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+/// A fatal `protocol_version`, for a client of TLS 1.1 or older.
+const PROTOCOL_VERSION: [u8; 7] = [21, 3, 3, 0, 2, 2, 70];
 /// A fatal `internal_error`, for a listener whose credential is not there.
 const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 
@@ -176,7 +178,7 @@ pub async fn first_bytes(stream: &TcpStream, deadline: Instant) -> Result<First,
 async fn hello_behind(mut inbox: Vec<u8>, stream: &TcpStream, deadline: Instant) -> Result<Hello, Failure> {
     let mut acceptor = Acceptor::default();
     let whole = async {
-        if let Some(asked) = inspect(&mut acceptor, &inbox, stream).await? {
+        if let Some(asked) = inspect(&mut acceptor, &inbox, 0, stream).await? {
             return Ok(asked);
         }
         loop {
@@ -185,7 +187,7 @@ async fn hello_behind(mut inbox: Vec<u8>, stream: &TcpStream, deadline: Instant)
                 let closed = Failure::Tls(fault::closed_in_handshake());
                 return Err(if start == 0 { Failure::NoHello } else { closed });
             }
-            if let Some(asked) = inspect(&mut acceptor, &inbox[start..], stream).await? {
+            if let Some(asked) = inspect(&mut acceptor, &inbox, start, stream).await? {
                 return Ok(asked);
             }
             if inbox.len() > HANDSHAKE_BYTES_MAX {
@@ -211,12 +213,14 @@ impl Asked {
     }
 }
 
-/// What is asked for, once the ClientHello is whole.
+/// What is asked for, once the ClientHello is whole; `new` is where in `inbox` the latest bytes begin.
 async fn inspect(
     acceptor: &mut Acceptor,
-    mut bytes: &[u8],
+    inbox: &[u8],
+    new: usize,
     stream: &TcpStream,
 ) -> Result<Option<Asked>, Failure> {
+    let mut bytes = &inbox[new..];
     while !bytes.is_empty() {
         // The acceptor takes at most 4 KiB at a time.
         if acceptor.read_tls(&mut bytes).is_err() {
@@ -228,6 +232,11 @@ async fn inspect(
             Ok(Some(accepted)) => return Ok(Some(Asked::of(&accepted.client_hello()))),
             Ok(None) => {}
             Err((error, mut alert)) => {
+                // The library may find something else amiss first, which an old version has no need of.
+                if let Some(fault) = fault::old_version(inbox) {
+                    handshake::refuse(stream, &PROTOCOL_VERSION).await;
+                    return Err(Failure::Tls(fault));
+                }
                 let mut outgoing = Vec::new();
                 alert.write_all(&mut outgoing).map_err(Failure::Io)?;
                 handshake::refuse(stream, &outgoing).await;
@@ -246,6 +255,10 @@ pub async fn accept(
     stream: &TcpStream,
     deadline: Instant,
 ) -> Result<Established, HandshakeError> {
+    if let Some(fault) = fault::old_version(&hello.inbox) {
+        handshake::refuse(stream, &PROTOCOL_VERSION).await;
+        return Err(Failure::Tls(fault).into());
+    }
     let (entry, configs) = match terminations.entry(accept) {
         Ok(found) => found,
         Err(failure) => {

@@ -25,6 +25,17 @@ pub fn too_large() -> TlsFault {
     }
 }
 
+/// What is wrong with a ClientHello whose sender knows no version that there is any more: one of TLS 1.2 or
+/// later says 3.3 (RFC 8446 section 4.1.2).
+pub(crate) fn old_version(hello: &[u8]) -> Option<TlsFault> {
+    let [22, 3, _, _, _, 1, _, _, _, 3, minor @ 0..=2, ..] = *hello else { return None };
+    let found = ["SSL 3.0", "TLS 1.0", "TLS 1.1"][usize::from(minor)];
+    Some(TlsFault {
+        kind: TlsFaultKind::NothingInCommon,
+        detail: format!("expected TLS 1.2 or 1.3, found {found}"),
+    })
+}
+
 #[allow(clippy::wildcard_enum_match_arm, reason = "rustls' errors are non-exhaustive")]
 fn kind(error: &Error) -> TlsFaultKind {
     match error {
@@ -76,6 +87,12 @@ fn detail(error: &Error) -> String {
         Error::PeerIncompatible(PeerIncompatible::NoKxGroupsInCommon) => {
             "no key-exchange group in common".into()
         }
+        Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => "no TLS version in common".into(),
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "expected a certificate issued by a CA of the bundle, found another issuer".into()
         }
@@ -137,5 +154,16 @@ mod tests {
             "expected a TLS record",
         );
         check(&Error::DecryptError, TlsFaultKind::BadRecord, "decrypt");
+    }
+    #[test]
+    fn only_a_hello_of_an_old_version_is_one() {
+        let hello = |version: [u8; 2]| [&[22, 3, 1, 0, 60, 1, 0, 0, 56][..], &version, &[7; 32]].concat();
+        let found = |version: [u8; 2]| old_version(&hello(version)).map(|fault| fault.detail);
+        assert_eq!(found([3, 2]).as_deref(), Some("expected TLS 1.2 or 1.3, found TLS 1.1"));
+        assert_eq!(found([3, 0]).as_deref(), Some("expected TLS 1.2 or 1.3, found SSL 3.0"));
+        assert_eq!((found([3, 3]), found([3, 4]), found([2, 0])), (None, None, None));
+        for length in 0..11 {
+            assert_eq!(old_version(&hello([3, 2])[..length]), None);
+        }
     }
 }

@@ -73,8 +73,9 @@ fn hello_of_tls_1_1(extensions: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_client_of_tls_1_1_is_refused_and_recorded_as_having_nothing_in_common() {
-    let refused = Refused { outcome: "nothing_in_common", detail: "", identity: None };
-    check(&hello_of_tls_1_1(&[]), AlertDescription::HandshakeFailure, &refused);
+    let detail = "expected TLS 1.2 or 1.3, found TLS 1.1";
+    let refused = Refused { outcome: "nothing_in_common", detail, identity: None };
+    check(&hello_of_tls_1_1(&[]), AlertDescription::ProtocolVersion, &refused);
     // Signature algorithms (RFC 5246 section 7.4.1.4.1), which some send whatever their version.
     let algorithms = [0, 13, 0, 4, 0, 2, 4, 3];
     check(&hello_of_tls_1_1(&algorithms), AlertDescription::ProtocolVersion, &refused);
