@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
     name = "twinlock",
     version,
     about,
+    arg_required_else_help = false,
     after_help = "Each option can be set by the environment variable shown with it. \
                   The operational log goes to standard error, its level is TWINLOCK_LOG (error, warn, info, debug)."
 )]

@@ -247,10 +247,6 @@ fn misused(error: &clap::Error) -> u8 {
             say(&mut std::io::stdout(), error.to_string().trim_end());
             OK
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            say(&mut std::io::stderr(), error.to_string().trim_end());
-            USAGE
-        }
         _ => {
             say(&mut std::io::stderr(), &format!("twinlock: {}", one_line(&error.to_string())));
             USAGE

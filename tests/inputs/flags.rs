@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::refusal::assert_refused;
-use crate::support::{self, Certs, HOST, Program, path};
+use crate::support::{Certs, HOST, Program, path};
 
 const EGRESS: [&str; 7] =
     ["egress", "--upstream", "127.0.0.1:1", "--credentials", "absent", "--listen", "127.0.0.1:0"];
@@ -141,10 +141,9 @@ fn an_option_that_must_be_given_is_named() {
 }
 
 #[test]
-fn without_a_command_the_help_is_shown_and_the_exit_code_is_that_of_a_mistake() {
-    let (code, out, err) = support::run(&[]);
-    assert_eq!((code, out.as_str()), (2, ""));
-    assert!(err.contains("Usage: twinlock <COMMAND>") && !err.contains("panicked"), "{err}");
+fn without_a_command_those_there_are_are_named_in_one_line() {
+    assert_refused(&[], &["requires a subcommand but one was not provided [subcommands: egress, ingress, "]);
+    assert_refused(&[], &["(see twinlock --help)"]);
 }
 
 #[test]
