@@ -150,6 +150,7 @@ fn unreached(error: DialError) -> String {
     match error {
         DialError::Unresolved(why) => format!("unresolved: {why}"),
         DialError::Unreachable(why) => format!("unreachable: {why}"),
+        DialError::Exhausted(why) => why,
         DialError::Timeout => "nobody answered in time".to_owned(),
     }
 }

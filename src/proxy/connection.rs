@@ -240,6 +240,7 @@ fn dial_outcome(error: DialError) -> Outcome {
     match error {
         DialError::Unresolved(why) => Outcome::Unresolved(why),
         DialError::Unreachable(why) => Outcome::Unreachable(why),
+        DialError::Exhausted(why) => Outcome::Internal(why),
         DialError::Timeout => Outcome::ConnectTimeout,
     }
 }

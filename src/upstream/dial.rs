@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -28,6 +29,8 @@ pub enum DialError {
     Unresolved(String),
     /// Every address refused.
     Unreachable(String),
+    /// We have nothing left to make a socket of; the upstream was not asked.
+    Exhausted(String),
     /// The deadline passed.
     Timeout,
 }
@@ -47,6 +50,7 @@ pub async fn dial(
         for endpoint in cluster.order(random) {
             match reach(endpoint, resolver).await {
                 Ok(stream) => return Ok(stream),
+                Err(error @ DialError::Exhausted(_)) => return Err(error),
                 Err(error) => failure = error,
             }
         }
@@ -75,7 +79,20 @@ async fn connect(address: SocketAddr) -> Attempt {
 }
 
 fn unreachable((address, error): (SocketAddr, io::Error)) -> DialError {
-    DialError::Unreachable(format!("cannot connect to {address}: {}", error.kind()))
+    match exhausted(&error) {
+        Some(what) => DialError::Exhausted(format!("cannot connect, {what}: {address}")),
+        None => DialError::Unreachable(format!("cannot connect to {address}: {}", error.kind())),
+    }
+}
+
+/// What we lack, where that is why there is no socket: nothing the upstream could help.
+fn exhausted(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error)? {
+        Errno::MFILE => Some("this process has no file descriptor left"),
+        Errno::NFILE => Some("the system has no file descriptor left"),
+        Errno::NOBUFS | Errno::NOMEM => Some("the system has no memory left"),
+        _ => None,
+    }
 }
 
 async fn connect_first(addresses: &[IpAddr], port: u16) -> Result<TcpStream, DialError> {
@@ -177,6 +194,17 @@ mod tests {
             assert!(dial("localhost").await.is_ok());
             assert!(matches!(dial("absent.invalid").await, Err(DialError::Unresolved(_))));
         });
+    }
+
+    #[test]
+    fn what_we_lack_is_not_the_upstreams_doing() {
+        let failed = |errno: Errno| unreachable(("192.0.2.1:3306".parse().unwrap(), errno.into()));
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(matches!(failed(errno), DialError::Exhausted(_)), "{errno}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH, Errno::TIMEDOUT] {
+            assert!(matches!(failed(errno), DialError::Unreachable(_)), "{errno}");
+        }
     }
 
     use tokio::runtime::Handle;

@@ -1,8 +1,11 @@
 //! Counts and times that a gateway keeps to.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::support::peer;
 use crate::support::socket::{Backend, Ending, attempt, connect, echo, ending, expect};
@@ -144,6 +147,32 @@ fn a_gateway_out_of_descriptors_neither_ends_nor_spins_and_serves_again() {
     let records = ingress.stop_and_take_records();
     let strangers = records.iter().filter(|record| record["outcome"] == "no_hello").count();
     assert_eq!(strangers, 60, "each is recorded once it could be accepted");
+}
+
+/// Leaves a process one file descriptor, which is then the lowest that is free.
+fn leave_one_descriptor(program: &Program) {
+    let taken = std::fs::read_dir(format!("/proc/{}/fd", program.pid())).expect("its descriptors");
+    let number = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let taken: BTreeSet<u64> = taken.filter_map(number).collect();
+    let free = (0..).filter(|number| !taken.contains(number)).nth(1);
+    let limit = Rlimit { current: free, maximum: free };
+    let pid = i32::try_from(program.pid()).ok().and_then(Pid::from_raw);
+    prlimit(pid, Resource::Nofile, limit).expect("limited");
+}
+
+#[test]
+fn a_gateway_without_a_descriptor_to_dial_with_does_not_blame_the_upstream() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let egress = Program::egress(&certs, backend.address, &["--workers", "1"]);
+    leave_one_descriptor(&egress);
+    assert_eq!(ending(&mut connect(egress.address)), Ending::Reset);
+    let record = egress.record();
+    assert_eq!([&record["outcome"], &record["closed_by"]], ["internal", "gateway"], "{record}");
+    assert!(
+        record["detail"].as_str().is_some_and(|text| text.contains("no file descriptor left")),
+        "{record}"
+    );
+    assert_eq!(backend.dialled(), 0);
 }
 
 #[test]
