@@ -143,6 +143,7 @@ impl Gateway {
             originations,
             resolver: Resolver::new(Handle::current()),
             log: log.clone(),
+            warnings: Arc::default(),
         });
         let (stop, stopping) = watch::channel(false);
         for (index, (listener, socket)) in self.sockets.into_iter().enumerate() {

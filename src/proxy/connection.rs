@@ -15,6 +15,7 @@ use super::leg::{Leg, Socket};
 use super::live::Live;
 use super::record::Record;
 use super::relay::Relay;
+use super::warnings::Warnings;
 use super::worker::Place;
 use crate::plan::authorize::authorize;
 use crate::plan::outcome::{Outcome, Side};
@@ -39,6 +40,8 @@ pub struct Context {
     pub resolver: Resolver,
     /// Where records go.
     pub log: AccessLog,
+    /// What the operational log has heard of failures.
+    pub warnings: Arc<Warnings>,
 }
 
 /// Carries one connection to its end and writes its record.

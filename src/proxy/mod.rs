@@ -11,4 +11,5 @@ pub mod record;
 pub mod relay;
 pub mod scratch;
 pub mod tenure;
+pub mod warnings;
 pub mod worker;

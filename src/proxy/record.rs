@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::connection::Context;
 use super::live::Live;
+use super::warnings::Failure;
 use crate::clock;
 use crate::plan::outcome::{Level, Outcome, Side};
 use crate::plan::{Cluster, Listener};
@@ -106,8 +107,18 @@ impl Record {
             upstream: spell_out(&self.upstream, self.cluster.as_deref()),
             outcome,
         };
-        warn(&entry);
+        self.warn(&entry);
         self.context.log.record(&entry);
+    }
+
+    /// The operational log hears of what is worth an alert; everything else is in the record.
+    fn warn(&self, entry: &Entry) {
+        let account = entry.outcome.account();
+        if account.level == Level::Warn {
+            let upstream = entry.upstream.name.clone().unwrap_or_else(|| "-".into());
+            let failure = Failure { upstream, outcome: account.label, detail: account.detail.to_owned() };
+            self.context.warnings.tell(entry.id, failure);
+        }
     }
 }
 
@@ -131,20 +142,5 @@ fn spell_out(facts: &HopFacts, cluster: Option<&Cluster>) -> Hop {
             subject: presented.subject.clone(),
             not_after: timestamp(SystemTime::UNIX_EPOCH + presented.not_after),
         }),
-    }
-}
-
-/// The operational log hears of what is worth an alert; everything else is in the record.
-fn warn(entry: &Entry) {
-    let account = entry.outcome.account();
-    if account.level == Level::Warn {
-        let upstream = entry.upstream.name.as_deref().unwrap_or("-");
-        tracing::warn!(
-            id = entry.id,
-            upstream,
-            outcome = account.label,
-            "connection failed: {}",
-            account.detail
-        );
     }
 }

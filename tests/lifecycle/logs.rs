@@ -50,9 +50,12 @@ fn text_is_the_format_unless_told_otherwise() {
     }
 }
 
-/// An egress whose upstream is not there, so that every connection is a record and a warning.
+/// An egress whose upstream has no address, so that every connection is a record and, at this level, more
+/// than one line of the operational log.
 fn egress(certs: &Certs, output: Reader, errors: Reader) -> Program {
-    Program::launch(egress_to(&nobody().to_string(), certs), output, errors)
+    let mut command = egress_to("absent.invalid", certs);
+    command.env("TWINLOCK_LOG", "debug");
+    Program::launch(command, output, errors)
 }
 
 fn egress_to(upstream: &str, certs: &Certs) -> Command {
@@ -105,13 +108,13 @@ fn a_standard_error_whose_reader_is_gone_ends_nothing_and_costs_no_record() {
     connect_many(&egress, MANY);
     let records = egress.stop_and_take_records();
     assert_eq!(records.len(), MANY);
-    assert!(records.iter().all(|record| record["outcome"] == "unreachable"), "{:?}", records[0]);
+    assert!(records.iter().all(|record| record["outcome"] == "unresolved"), "{:?}", records[0]);
 }
 
 #[test]
 fn more_warnings_than_are_kept_are_dropped_and_do_not_keep_it_from_its_end() {
-    /// Times two lines of 700 bytes and more: above the 4 MiB that wait for a reader.
-    const FLOOD: usize = 3_300;
+    /// Times a line of 800 bytes and more: above the 4 MiB that wait for a reader.
+    const FLOOD: usize = 5_600;
     let certs = Certs::mint();
     // A name as long as names may be, to be told of in each line.
     let name = format!("{}invalid", format!("{}.", "x".repeat(60)).repeat(4));
@@ -121,6 +124,34 @@ fn more_warnings_than_are_kept_are_dropped_and_do_not_keep_it_from_its_end() {
     connect_many(&egress, FLOOD);
     assert_eq!(egress.stop_and_take_records().len(), FLOOD);
     assert_eq!(egress.wait().code(), Some(0));
+}
+
+#[test]
+fn failures_that_are_alike_are_one_warning_and_a_count_and_each_of_them_is_a_record() {
+    let certs = Certs::mint();
+    let upstream = nobody();
+    let mut egress = Program::launch(egress_to(&upstream.to_string(), &certs), Reader::Reads, Reader::Reads);
+    connect_many(&egress, 100);
+    let records = egress.stop_and_take_records();
+    assert_eq!(records.len(), 100);
+    assert!(records.iter().all(|record| record["outcome"] == "unreachable"), "{:?}", records[0]);
+    let told = egress.stderr();
+    let warnings: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let failures = warnings.iter().map(|warning| &warning["fields"]);
+    let (mut first, mut counted) = (0, 0);
+    for failure in failures.filter(|fields| fields["outcome"] == "unreachable") {
+        assert!(
+            failure["message"].as_str().is_some_and(|text| text.contains(&upstream.to_string())),
+            "{failure}"
+        );
+        match failure["repeated"].as_u64() {
+            Some(repeated) => counted += repeated,
+            None => first += 1,
+        }
+    }
+    assert!(first < 5, "{told}");
+    assert_eq!(first + counted, 100, "{told}");
 }
 
 #[test]
