@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod floods;
 mod neighbours;
 mod readers;
 mod records;
