@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use webpki::{EndEntityCert, Error, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certificate::{Facts, Purposes};
+use super::certificate::{Facts, Purposes, printable};
 use super::crl::{Crl, CrlFacts};
 use super::layout::{self, Named};
 use super::needs::{Needs, Use};
@@ -345,7 +345,7 @@ const NO_NAME: &str = "no name";
 /// The names of a certificate, for people.
 fn listed(leaf: &Facts) -> String {
     let names = leaf.names.names();
-    if names.is_empty() { NO_NAME.to_owned() } else { names.join(", ") }
+    if names.is_empty() { NO_NAME.to_owned() } else { printable(&names.join(", ")) }
 }
 
 fn is_shown_by(previous: &Credential, chain: &[CertificateDer<'_>]) -> bool {

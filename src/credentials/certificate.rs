@@ -65,8 +65,8 @@ impl Facts {
         // Certificates of X.509 version 1 have no extensions: an old root is its own word.
         let old_root = certificate.version() == X509Version::V1 && self_issued;
         Ok(Self {
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
+            subject: printable(&certificate.subject().to_string()),
+            issuer: printable(&certificate.issuer().to_string()),
             self_issued,
             serial: hex(certificate.raw_serial()).to_uppercase(),
             sha256: hex(digest::digest(&digest::SHA256, der).as_ref()),
@@ -85,7 +85,7 @@ impl Facts {
 
     /// Subject, or its names where it has none.
     pub fn holder(&self) -> String {
-        if self.subject.is_empty() { self.names.to_string() } else { self.subject.clone() }
+        if self.subject.is_empty() { printable(&self.names.to_string()) } else { self.subject.clone() }
     }
 }
 
@@ -147,6 +147,16 @@ fn bits(modulus: &[u8]) -> usize {
     let significant = modulus.iter().position(|byte| *byte != 0).map_or(&[][..], |start| &modulus[start..]);
     let unused = significant.first().map_or(0, |first| first.leading_zeros() as usize);
     significant.len() * 8 - unused
+}
+
+/// Text out of a certificate, safe for a line of a log: no line breaks and no other control characters.
+pub fn printable(text: &str) -> String {
+    let escape = |letter: char| {
+        let control = letter.is_control().then(|| letter.escape_default());
+        let plain = (!letter.is_control()).then_some(letter);
+        control.into_iter().flatten().chain(plain)
+    };
+    text.chars().flat_map(escape).collect()
 }
 
 /// Lower-case hexadecimal.

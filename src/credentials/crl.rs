@@ -5,7 +5,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::asn1_rs::Any;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
-use super::certificate::weak_hash;
+use super::certificate::{printable, weak_hash};
 
 /// A revocation list that can be used, and what it says.
 pub struct Crl {
@@ -37,8 +37,9 @@ impl Crl {
         if let Some(hash) = weak_hash(&parsed.signature_algorithm) {
             return Err(format!("a revocation list with a signature with {hash}"));
         }
-        let issuer = parsed.issuer();
-        let mut issuers = cas.iter().filter(|ca| ca.subject().as_raw() == issuer.as_raw()).peekable();
+        let issuer = printable(&parsed.issuer().to_string());
+        let by_name = |ca: &&X509Certificate<'_>| ca.subject().as_raw() == parsed.issuer().as_raw();
+        let mut issuers = cas.iter().filter(by_name).peekable();
         if issuers.peek().is_none() {
             return Err(format!("a revocation list of another CA ({issuer})"));
         }
@@ -46,7 +47,7 @@ impl Crl {
             return Err(format!("a revocation list that is not signed by the CA it names ({issuer})"));
         }
         let facts = CrlFacts {
-            issuer: issuer.to_string(),
+            issuer,
             this_update: parsed.last_update().timestamp(),
             // The other parser refuses lists without.
             next_update: parsed.next_update().map_or(0, |time| time.timestamp()),

@@ -6,5 +6,6 @@ mod support;
 mod directory;
 mod leaves;
 mod mount;
+mod storm;
 mod tenure;
 mod trust;

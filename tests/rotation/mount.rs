@@ -1,5 +1,6 @@
 //! What a gateway shows and says while its credentials change, and a directory as Kubernetes mounts one.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,12 @@ use crate::support::{Program, peer, wait_until};
 
 /// The certificate that the ingress shows to a new client; `None` if the two do not come to terms.
 pub fn shown(ingress: &Program, config: &ClientConfig) -> Option<CertificateDer<'static>> {
-    let mut client = peer::connect(ingress.address, config.clone());
+    shown_at(ingress.address, config)
+}
+
+/// The same, by its address.
+pub fn shown_at(address: SocketAddr, config: &ClientConfig) -> Option<CertificateDer<'static>> {
+    let mut client = peer::connect(address, config.clone());
     while client.conn.is_handshaking() {
         client.conn.complete_io(&mut client.sock).ok()?;
     }

@@ -234,6 +234,11 @@ impl Identity {
         std::fs::write(directory.join("tls.crt"), &self.certificate_pem).expect("written");
     }
 
+    /// Writes over the key, and leaves the certificate as it is.
+    pub fn overwrite_key(&self, directory: &Path) {
+        std::fs::write(directory.join("tls.key"), &self.key_pem).expect("written");
+    }
+
     /// Puts the key and the certificate where they belong in a credential directory.
     pub fn install(&self, directory: &Path) {
         write(directory, "tls.key", &self.key_pem);
