@@ -56,7 +56,7 @@ pub(crate) fn note(der: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> Result
     let known = KNOWN.with_borrow(|known| known.get(&fingerprint).and_then(Weak::upgrade));
     let presented = match known {
         Some(presented) => presented,
-        None => remember(fingerprint, read(der, leaf)?),
+        None => remember(fingerprint, read_leaf(der, leaf)?),
     };
     PRESENTED.set(Some(presented.clone()));
     Ok(presented)
@@ -75,9 +75,15 @@ fn remember(fingerprint: Digest, presented: Presented) -> Arc<Presented> {
     presented
 }
 
+/// Reads what a certificate says of its holder. It vouches for nothing.
+pub fn read(der: &CertificateDer<'_>) -> Result<Presented, Error> {
+    let leaf = EndEntityCert::try_from(der).map_err(|_| CertificateError::BadEncoding)?;
+    read_leaf(der, &leaf)
+}
+
 /// The names come from webpki, which also verifies the chain: two parsers must not disagree about who
 /// somebody is. Only addresses, which webpki does not list, come from the other one.
-fn read(der: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> Result<Presented, Error> {
+fn read_leaf(der: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> Result<Presented, Error> {
     let (_, parsed) = X509Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)?;
     let alternatives = parsed.subject_alternative_name().ok().flatten();
     let addresses = alternatives.iter().flat_map(|names| &names.value.general_names).filter_map(|name| {
