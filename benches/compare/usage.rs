@@ -42,15 +42,20 @@ impl Cpu {
 
     /// Seconds since then: to the nanosecond if the threads are still the same, else to the tick.
     pub fn since(&self, start: &Self) -> f64 {
+        let whole = self.processes - start.processes;
         if !self.threads.keys().eq(start.threads.keys()) {
-            return self.processes - start.processes;
+            return whole;
         }
         let spent: u64 = self.threads.iter().map(|(thread, spent)| spent - start.threads[thread]).sum();
         #[allow(clippy::cast_precision_loss, reason = "nanoseconds of a run of seconds")]
         let seconds = spent as f64 / 1e9;
-        seconds
+        // Threads that came and went in between are only in the account of the processes.
+        if whole - seconds > UNSEEN { whole } else { seconds }
     }
 }
+
+/// More CPU seconds than whole clock ticks alone explain.
+const UNSEEN: f64 = 0.05;
 
 /// Seconds that some cores have been busy so far, whoever kept them so, in whole clock ticks.
 pub fn busy(cores: &[usize]) -> Result<f64, Failure> {

@@ -10,7 +10,8 @@ use std::path::Path;
 
 use crate::Failure;
 use crate::arguments::Scenario;
-use crate::store::Results;
+use crate::scenario::FOREIGN_MAX;
+use crate::store::{Results, Sample};
 
 /// Between these lines of the README stands what the last report wrote.
 const BEGIN: &str = "<!-- results: begin, written by benches/compare -->";
@@ -53,6 +54,15 @@ fn provenance(results: &[Results]) -> String {
     let mut text = format!(
         "Measured from {first} to {} on {}, {} cores, Linux {}; twinlock at commit {} (program {}).\n\n",
         last.date, subject.processor, subject.cores, subject.kernel, subject.commit, subject.program
+    );
+    let samples: Vec<_> = results.iter().flat_map(|results| &results.samples).collect();
+    let disturbed =
+        |sample: &&&Sample| sample.values.get("foreign").is_some_and(|share| *share > FOREIGN_MAX);
+    let _ = writeln!(
+        text,
+        "Of {} measurements, something else took more than a tenth of a core during {}, and another attempt was no better.\n",
+        samples.len(),
+        samples.iter().filter(disturbed).count()
     );
     let versions: Vec<_> =
         subject.versions.iter().map(|(name, version)| format!("{name}: {version}")).collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bench, Measured, checked, turn};
+use super::{Bench, FOREIGN_MAX, Measured, checked, turn};
 use crate::Failure;
 use crate::contender::{Contender, Pair, Terms};
 use crate::load::order::{Job, Order, Report};
@@ -14,8 +14,6 @@ const CONNECTIONS: usize = 64;
 const RATE: u64 = 4_000;
 /// Clients that connect again and again.
 const WORKERS: usize = 32;
-/// Of a core, what others may take while something is measured.
-pub const FOREIGN_MAX: f64 = 0.1;
 /// A measurement that was disturbed is made again, so often.
 pub const ATTEMPTS: usize = 3;
 

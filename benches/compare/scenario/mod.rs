@@ -23,6 +23,9 @@ use crate::machine::Subject;
 use crate::process::{Cores, Ports, Registry};
 use crate::store::{Failed, Results, Sample};
 
+/// Of a core, what others may take while something is measured.
+pub const FOREIGN_MAX: f64 = 0.1;
+
 /// What all scenarios of a run have in common.
 pub struct Bench<'a> {
     pub arguments: &'a Arguments,

@@ -66,6 +66,7 @@ fn one(bench: &Bench<'_>, pair: &Pair, job: Job, mount: Option<&Arc<Mount>>) -> 
     #[allow(clippy::cast_precision_loss, reason = "counts of a run of seconds")]
     {
         values.insert("failed".into(), report.failed as f64);
+        values.insert("foreign".into(), report.foreign_cpu / report.seconds);
         if let Some(rotation) = rotation {
             values.insert("rotations".into(), rotation.stop()? as f64);
         }

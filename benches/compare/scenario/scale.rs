@@ -51,6 +51,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Measured, Failure> {
                     &Order { helpers: loaded.server.pids()?, ..order(bench, &loaded.pair, job)? },
                 )?;
                 let mut values = figures(&report);
+                values.insert("foreign".into(), report.foreign_cpu / report.seconds);
                 #[allow(clippy::cast_precision_loss, reason = "a count of connections")]
                 values.insert("open".into(), loaded.open as f64);
                 let case = format!("{} {work}", loaded.name);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::load::{ATTEMPTS, FOREIGN_MAX, tell};
-use super::{Bench, Measured, checked, turn};
+use super::load::{ATTEMPTS, tell};
+use super::{Bench, FOREIGN_MAX, Measured, checked, turn};
 use crate::Failure;
 use crate::contender::{Contender, Pair, Terms};
 use crate::database::Database;
