@@ -219,7 +219,9 @@ pub fn version_of(program: &Path, flag: &str) -> Option<String> {
     let output = Command::new(program).arg(flag).output().ok()?;
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let lines = text.iter().flat_map(|text| text.lines()).map(str::trim);
-    lines.into_iter().find(|line| line.chars().any(|letter| letter.is_ascii_digit())).map(str::to_owned)
+    let line = lines.into_iter().find(|line| line.chars().any(|letter| letter.is_ascii_digit()))?;
+    // Some begin with where they are, which is nobody's concern.
+    Some(line.strip_prefix(&*program.to_string_lossy()).unwrap_or(line).trim().to_owned())
 }
 
 /// A program on the path, or where Debian puts servers.
