@@ -7,7 +7,7 @@ use crate::plan::limits::HANDSHAKE_BYTES_MAX;
 use crate::tls::session::sealed_len_max;
 
 /// Bytes asked of a socket at once.
-pub const READ_BYTES: usize = 128 * 1024;
+pub const READ_BYTES: usize = 256 * 1024;
 
 /// What a hop may keep of input that is not whole: a record, or a handshake message in several.
 pub const INBOX_BYTES_MAX: usize = HANDSHAKE_BYTES_MAX;
