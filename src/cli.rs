@@ -192,6 +192,10 @@ pub struct ProcessFlags {
     /// End connections of this age; the last tenth of it spreads their ends [default: never].
     #[arg(long, env = "TWINLOCK_MAX_CONNECTION_AGE", value_name = "TIME")]
     pub max_connection_age: Option<String>,
+    /// Change the keys of a TLS 1.3 connection after so many bytes (1GiB) or so much time (1h), or whichever comes
+    /// first of both (1GiB,1h) [default: at the limit of the cipher].
+    #[arg(long, env = "TWINLOCK_REKEY_AFTER", value_name = "SIZE,TIME", value_delimiter = ',')]
+    pub rekey_after: Vec<String>,
     /// After SIGTERM or SIGINT, time for open connections to end by themselves.
     #[arg(long, env = "TWINLOCK_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s")]
     pub drain_timeout: String,

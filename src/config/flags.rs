@@ -10,7 +10,7 @@ use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
 use crate::credentials::trust::CrlExpired;
 use crate::plan::authorize::Rules;
-use crate::plan::limits::{Limits, OnTruncation};
+use crate::plan::limits::{Limits, OnTruncation, RekeyAfter};
 use crate::plan::policy::TlsPolicy;
 use crate::plan::route::SniTable;
 use crate::plan::{
@@ -157,6 +157,7 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
     let revoked_grace = report.note("--revoked-grace", duration::parse(&flags.revoked_grace));
     let age = flags.max_connection_age.as_deref();
     let connection_age_max = age.map(|text| positive("--max-connection-age", text, report));
+    let rekey_after = report.note("--rekey-after", rekey_after(&flags.rekey_after));
     let drain_timeout = report.note("--drain-timeout", duration::parse(&flags.drain_timeout));
     let connections_max = count("--max-connections", &flags.max_connections, report);
     let handshakes_max = count("--max-handshakes", &flags.max_handshakes, report);
@@ -179,12 +180,38 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
             Some(age) => Some(age?),
             None => None,
         },
+        rekey_after: rekey_after?,
         drain_timeout: drain_timeout?,
         on_truncation: on_truncation?,
         credentials_poll: credentials_poll?,
         workers: workers?,
     };
     Some(Process { crl_expired: crl_expired?, tls: tls?, limits, log_format: log_format? })
+}
+
+/// Each is a size or a duration; of several of a kind the smallest counts.
+fn rekey_after(texts: &[String]) -> Result<RekeyAfter, String> {
+    let mut after = RekeyAfter::default();
+    for text in texts {
+        let malformed = || format!("expected a size such as 1GiB or a duration such as 1h, found {text:?}");
+        match (size(text), duration::parse(text)) {
+            (Some(bytes), _) if bytes > 0 => {
+                after.bytes = Some(after.bytes.map_or(bytes, |before| bytes.min(before)));
+            }
+            (None, Ok(time)) if !time.is_zero() => {
+                after.time = Some(after.time.map_or(time, |before| time.min(before)));
+            }
+            _ => return Err(malformed()),
+        }
+    }
+    Ok(after)
+}
+
+/// A number of bytes with a binary unit.
+fn size(text: &str) -> Option<u64> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    let (number, unit) = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
+    number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 pub(super) fn positive(place: &'static str, text: &str, report: &mut Report) -> Option<std::time::Duration> {

@@ -25,8 +25,19 @@ pub struct Limits {
     pub revoked_grace: Duration,
     /// How long any connection may go on; `None` for as long as it likes.
     pub connection_age_max: Option<Duration>,
+    /// When a connection goes on with new keys.
+    pub rekey_after: RekeyAfter,
     /// Worker threads; each connection stays on one.
     pub workers: usize,
+}
+
+/// When the keys of a connection are changed; with neither bound, only at the limit of the cipher.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RekeyAfter {
+    /// After so many bytes, of both directions together.
+    pub bytes: Option<u64>,
+    /// After so much time.
+    pub time: Option<Duration>,
 }
 
 /// Bytes of a ClientHello or of any other handshake flight that are held while it is incomplete.

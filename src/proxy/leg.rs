@@ -292,6 +292,18 @@ impl Leg {
         self.socket.short
     }
 
+    /// Goes on with new keys, where there is TLS; the message waits for the next flush.
+    pub fn refresh_keys(&mut self) -> Result<(), Broken> {
+        if self.sending == Sending::Open
+            && let Some(session) = &mut self.session
+        {
+            let mut message = Vec::new();
+            session.refresh_keys(&mut self.inbox, &mut message)?;
+            append(&mut self.outbox, &message);
+        }
+        Ok(())
+    }
+
     /// Whether the socket has failed since it was last used.
     pub fn is_broken(&self) -> bool {
         !matches!(SockRef::from(&self.socket.stream).take_error(), Ok(None))

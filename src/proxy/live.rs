@@ -20,6 +20,7 @@ pub struct Live {
     relaying: AtomicBool,
     blind: AtomicBool,
     look: AtomicBool,
+    rekey: AtomicBool,
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
     /// The peers of the two hops, where they proved who they are: shared by all their connections.
@@ -137,6 +138,24 @@ impl Live {
     /// Whether the connection has been told to look for itself.
     pub fn told_to_look(&self) -> bool {
         self.look.load(Ordering::Relaxed) && self.look.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether the connection has been told to go on with new keys.
+    pub fn told_to_rekey(&self) -> bool {
+        self.rekey.load(Ordering::Relaxed) && self.rekey.swap(false, Ordering::Relaxed)
+    }
+
+    /// Tells the connection to go on with new keys.
+    pub fn rekey(&self) {
+        self.rekey.store(true, Ordering::Relaxed);
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether it is set up, and relays.
+    pub fn is_relaying(&self) -> bool {
+        self.relaying.load(Ordering::Relaxed)
     }
 
     /// The order to end, if there is one.

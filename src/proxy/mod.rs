@@ -8,6 +8,7 @@ pub mod leg;
 pub mod listener;
 pub mod live;
 pub mod record;
+pub mod rekey;
 pub mod relay;
 pub mod scratch;
 pub mod tenure;

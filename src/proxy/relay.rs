@@ -69,6 +69,14 @@ impl Relay {
         if look && let Some(side) = self.broken_unheard() {
             return Poll::Ready(Outcome::Reset(side));
         }
+        if live.told_to_rekey() {
+            for side in [Side::Downstream, Side::Upstream] {
+                let refreshed = self.split(side).1.refresh_keys();
+                if let Err(broken) = refreshed {
+                    return Poll::Ready(self.broken(side, broken, cx));
+                }
+            }
+        }
         scratch::with(|scratch| self.turn(scratch, look, live, cx))
     }
 

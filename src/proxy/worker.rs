@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::live::{IdleWatch, Live, Order, Table};
+use super::rekey::Rekey;
 use super::tenure::Tenure;
 use crate::clock;
 use crate::plan::limits::Limits;
@@ -90,7 +91,12 @@ impl Workers {
                 handshakes: Slots::new(limits.handshakes_max),
                 open: this.open.clone(),
             });
-            runtime.spawn(tick(worker.clone(), limits.idle_timeout, Tenure::new(limits, fastrand::u64(..))));
+            runtime.spawn(tick(
+                worker.clone(),
+                limits.idle_timeout,
+                Tenure::new(limits, fastrand::u64(..)),
+                Rekey::new(limits.rekey_after),
+            ));
             this.all.push(worker);
             let mut stopped = stopped.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -205,7 +211,7 @@ impl Drop for Place {
 }
 
 /// What is done for connections now and then, by one timer for all of them.
-async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>, mut tenure: Tenure) {
+async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>, mut tenure: Tenure, mut rekey: Rekey) {
     let mut idle = idle_timeout.map(IdleWatch::new);
     let period = idle_timeout.map_or(TICK, |timeout| (timeout / 4).clamp(Duration::from_millis(10), TICK));
     let mut ticks = interval(period);
@@ -214,6 +220,7 @@ async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>, mut tenure: T
         ticks.tick().await;
         worker.table.wake_blind();
         tenure.tick(&worker.table, clock::now(), clock::wall());
+        rekey.tick(&worker.table, clock::now());
         if let Some(idle) = &mut idle {
             idle.tick(&worker.table, clock::now());
         }
@@ -223,7 +230,7 @@ async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>, mut tenure: T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::limits::OnTruncation;
+    use crate::plan::limits::{OnTruncation, RekeyAfter};
 
     fn limits(workers: usize, connections_max: usize) -> Limits {
         Limits {
@@ -237,6 +244,7 @@ mod tests {
             credentials_poll: Duration::from_secs(1),
             revoked_grace: Duration::from_secs(1),
             connection_age_max: None,
+            rekey_after: RekeyAfter::default(),
             workers,
         }
     }

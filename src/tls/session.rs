@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{ClientConfig, CommonState, Error, ServerConfig};
+use rustls::{ClientConfig, CommonState, Error, ProtocolVersion, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::{Agreed, fault};
@@ -80,6 +80,18 @@ impl Session {
     pub fn close(&mut self, rest: &mut [u8], outgoing: &mut Vec<u8>) -> Result<(), TlsFault> {
         let mut out = [0; CONTROL_RECORDS];
         let written = self.write(Write::CloseNotify, rest, &mut out)?;
+        outgoing.extend_from_slice(&out[..written]);
+        Ok(())
+    }
+
+    /// Goes on with new keys, and asks the peer to do the same (RFC 8446 section 4.6.3). Appends the message
+    /// to `outgoing`; `rest` is what [`Session::feed`] left of its input. TLS 1.2 has no such message.
+    pub fn refresh_keys(&mut self, rest: &mut [u8], outgoing: &mut Vec<u8>) -> Result<(), TlsFault> {
+        if self.common().protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+            return Ok(());
+        }
+        let mut out = [0; CONTROL_RECORDS];
+        let written = self.write(Write::KeyUpdate, rest, &mut out)?;
         outgoing.extend_from_slice(&out[..written]);
         Ok(())
     }
@@ -193,11 +205,14 @@ fn feed(
 enum Write<'plain> {
     Data(&'plain [u8]),
     CloseNotify,
+    KeyUpdate,
+    /// What is queued already.
+    Nothing,
 }
 
 fn write(
     connection: &mut impl Unbuffered,
-    what: Write<'_>,
+    mut what: Write<'_>,
     rest: &mut [u8],
     out: &mut [u8],
     peer_closed: &mut bool,
@@ -214,6 +229,13 @@ fn write(
                 let sealed = match what {
                     Write::Data(plain) => traffic.encrypt(plain, &mut out[written..]),
                     Write::CloseNotify => traffic.queue_close_notify(&mut out[written..]),
+                    Write::KeyUpdate => {
+                        // Queues the message, which the next round takes.
+                        traffic.refresh_traffic_keys().map_err(|error| fault::describe(&error))?;
+                        what = Write::Nothing;
+                        continue;
+                    }
+                    Write::Nothing => return Ok(written),
                 };
                 return sealed.map(|sealed| written + sealed).map_err(|error| internal(&error));
             }
@@ -458,6 +480,25 @@ mod tests {
         ours.send(b"and back");
         carry(&mut ours, &mut theirs, &[7]);
         assert_eq!((&ours.received[..], &theirs.received[..]), (&b"with new keys"[..], &b"and back"[..]));
+    }
+
+    #[test]
+    fn keys_are_refreshed_in_tls_1_3_and_the_stream_goes_on() {
+        for (version, refreshed) in [(&rustls::version::TLS13, true), (&rustls::version::TLS12, false)] {
+            let (mut ours, mut theirs) = pair(true, version);
+            carry(&mut ours, &mut theirs, &[usize::MAX]);
+            for round in 0..3 {
+                let mut message = Vec::new();
+                ours.session.refresh_keys(&mut ours.inbox, &mut message).unwrap();
+                assert_eq!(!message.is_empty(), refreshed);
+                ours.wire.extend(message);
+                ours.send(b"under new keys");
+                theirs.send(b"and back");
+                carry(&mut ours, &mut theirs, &[5]);
+                assert_eq!(theirs.received, b"under new keys".repeat(round + 1));
+                assert_eq!(ours.received, b"and back".repeat(round + 1));
+            }
+        }
     }
 
     /// Ends the peer's connection and goes on with its keys: records as no library would send them.

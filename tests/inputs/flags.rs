@@ -206,6 +206,14 @@ fn development_certificates_for_a_bad_name_or_place_are_refused_and_leave_nothin
 }
 
 #[test]
+fn a_bound_on_the_use_of_keys_that_is_none_is_refused() {
+    for command in [&EGRESS[..], &INGRESS] {
+        let bad = ["1", "1GB", "0s", "0KiB", "1h30", "x"];
+        check(command, "--rekey-after", &bad, "expected a size such as 1GiB or a duration such as 1h");
+    }
+}
+
+#[test]
 fn a_tls_policy_that_is_none_or_leaves_nothing_is_refused() {
     for command in [&EGRESS[..], &INGRESS] {
         check(command, "--tls-min", &["1.1", "TLSv1.2", ""], "expected 1.2 or 1.3");

@@ -174,3 +174,19 @@ fn openssl_can_renew_its_keys_in_mid_stream() {
     let mut witness = scene.connect(support::peer::good_client_config(&scene.certs));
     echo(&mut witness, "nobody else noticed");
 }
+
+#[test]
+fn keys_are_changed_on_a_connection_that_lasts_and_openssl_goes_on() {
+    if !support::has(&["openssl"]) {
+        return;
+    }
+    let certs = Certs::mint();
+    let (openssl, address) = server(&certs, &["-msg"]);
+    let egress = Program::egress(&certs, address, &["--rekey-after", "1s"]);
+    let mut client = support::socket::connect(egress.address);
+    for _ in 0..2 {
+        openssl.expect("KeyUpdate");
+        writeln!(client, "hello").expect("written");
+        support::socket::expect(&mut client, "olleh\n");
+    }
+}
