@@ -13,7 +13,7 @@ const CONNECTIONS: usize = 8;
 
 /// What a connection of which neither end reads may hold: for each direction one read, sealed, and the part
 /// of a record or message that is not whole.
-const STUCK_BYTES_MAX: usize = 2 * (128 + 64 + 16) * KIB;
+const STUCK_BYTES_MAX: usize = 2 * (256 + 64 + 16) * KIB;
 
 /// Small buffers at the ends; what the kernel holds between the gateways is its own affair.
 fn small(stream: &TcpStream) {

@@ -15,8 +15,8 @@ const MIB: usize = 1 << 20;
 
 /// Each way: a wait, a read, a write. The rest is for clocks that tick.
 const CALLS_OF_REQUEST_MAX: f64 = 6.2;
-/// A read and a write of 128 KiB each, eight times; twice that where a busy machine has less to read.
-const CALLS_OF_MEBIBYTE_MAX: f64 = 32.0;
+/// A read and a write of 256 KiB each, four times, and a wait; twice that where a busy machine has less to read.
+const CALLS_OF_MEBIBYTE_MAX: f64 = 20.0;
 
 /// How often each system call was made.
 type Counts = BTreeMap<String, usize>;
