@@ -13,7 +13,7 @@
 //! then [`proxy::listener`] accepts, [`proxy::connection`] is the spine, and it calls in the order of its
 //! text: [`plan::route`], [`tls::accept`], [`plan::authorize`], [`upstream::dial`], [`tls::originate`],
 //! [`proxy::relay`]. Each leaf returns a value; none calls back, and siblings do not call each other.
-//! **Direction is data**: egress and ingress differ in the plan's [`plan::Entrance`] and in
+//! **Direction is data**: egress, ingress and the roles of a mesh differ in the plan's [`plan::Entrance`] and in
 //! [`plan::Cluster::originate`], never in code.
 //!
 //! | folder | what it is | may import |
@@ -33,7 +33,10 @@
 //! One thread for control (signals, DNS, drain), one that watches credentials, one that writes records, and N
 //! workers. A worker is one thread with one single-threaded runtime; a listener hands each accepted socket to the
 //! worker with the fewest connections, where it stays. One task per connection drives both directions, over
-//! buffers that belong to the worker and are lent for one poll ([`proxy::scratch`]).
+//! buffers that belong to the worker and are lent for one poll ([`proxy::scratch`]). Handshakes compute in turns,
+//! so that a flood of them does not stand before the connections that are established ([`tls::handshake`]).
+//! The thread that watches credentials also judges, when they change, whether the peers of open connections would
+//! still be let in ([`proxy::tenure`]); that and all other timing of connections is done at one tick a worker.
 //!
 //! # Invariants
 //!
@@ -49,7 +52,8 @@
 //! 7. Every wait has a deadline, every queue and buffer a bound, every count a limit ([`plan::limits`]).
 //! 8. What a stranger can cause is never logged above INFO ([`plan::outcome`]). A log whose reader is slow or gone
 //!    neither blocks nor ends the gateway.
-//! 9. An idle connection holds no buffer.
+//! 9. An idle connection holds no buffer, and a certificate that many connections show is kept once
+//!    ([`tls::presented`]).
 //! 10. `plan` reads no clock, no file, no socket.
 //!
 //! # Glossary

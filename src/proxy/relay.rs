@@ -17,7 +17,7 @@ use crate::plan::outcome::{Outcome, Side};
 
 /// Reads of one direction in one turn; then the other direction and the other connections of the
 /// worker have theirs.
-const READS_PER_TURN: usize = 4;
+const READS_PER_TURN: usize = 2;
 
 /// Both hops of a connection that is set up.
 pub struct Relay {

@@ -1,8 +1,8 @@
 //! Resources and what the process is -> listeners. Pure: the same files and flags compile to the same plan.
 //!
-//! [`registry`] knows the services, [`policy`] which DestinationRule applies, [`cluster`] makes upstreams of
-//! them. [`gateway`], [`sidecar`] and [`inbound`] make the listeners of the roles, by the rules that
-//! [`rules`] finds in VirtualServices.
+//! `registry` knows the services, `policy` which DestinationRule applies, `cluster` makes upstreams of
+//! them. `gateway`, `sidecar` and `inbound` make the listeners of the roles, by the rules that
+//! `rules` finds in VirtualServices.
 
 mod cluster;
 mod gateway;
