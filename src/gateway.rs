@@ -256,7 +256,7 @@ fn ready_line(plan: &Plan, listener: &Listener, socket: &TcpListener) -> String 
             let time = timestamp(clock::wall());
             let line = serde_json::json!({
                 "time": time, "event": "ready", "role": role.to_string(),
-                "listen": bound.to_string(), "hosts": hosts, "upstream": upstream,
+                "listen": bound.to_string(), "port": listener.port, "hosts": hosts, "upstream": upstream,
             });
             format!("{line}\n")
         }

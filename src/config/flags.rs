@@ -98,7 +98,7 @@ impl Common {
     ) -> Configuration {
         let listeners = self.listen.iter().map(|address| {
             let origin = Origin("--listen".into());
-            Arc::new(Listener { role, address: *address, entrance: entrance(), origin })
+            Arc::new(Listener { role, address: *address, port: address.port(), entrance: entrance(), origin })
         });
         Configuration {
             plan: Plan { listeners: listeners.collect(), limits: self.limits, log_format: self.log_format },

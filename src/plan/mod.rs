@@ -80,6 +80,8 @@ pub struct Listener {
     pub role: Role,
     /// The address to bind; port 0 lets the kernel choose.
     pub address: SocketAddr,
+    /// The port that the configuration names; the address has another where the listener was moved.
+    pub port: u16,
     /// How an accepted connection is identified and where it may go.
     pub entrance: Entrance,
     /// Who asked for it.

@@ -321,3 +321,25 @@ fn r22_r23_a_port_level_entry_is_taken_whole() {
     assert_eq!(upstream(at(&listeners, 3306)).connect_timeout.as_secs(), 10);
     assert!(warned(&report, "tcp.idleTimeout: has no effect"), "{:?}", report.warning_lines());
 }
+
+#[test]
+fn two_ports_that_are_moved_to_wherever_the_kernel_likes_stay_two() {
+    let [x, y] = two_backends();
+    let anywhere = |port: u16| (port, ([127, 0, 0, 1], 0).into());
+    let servers = [server(443, "a.com", MUTUAL), server(8443, "a.com", MUTUAL)];
+    let gateway = gateway("g", &[&servers[0], &servers[1]]);
+    let rules = [(443, to("x.example", 1)), (8443, to("y.example", 2))];
+    let rules =
+        rules.map(|(port, to)| tcp(&format!("v{port}"), "a.com", "g", &format!("{{port: {port}}}"), &to));
+    let mut gateways = workload(INGRESS);
+    gateways.listen = [443, 8443].map(anywhere).into();
+    let (listeners, report) = compile(&[&x, &y, &gateway, &rules[0], &rules[1]], &gateways);
+    assert_eq!(report.errors(), 0, "{report}");
+    let found: Vec<_> =
+        listeners.iter().map(|listener| (listener.port, behind(listener, "a.com").unwrap())).collect();
+    assert_eq!(found, [(443, "outbound|1||x.example"), (8443, "outbound|2||y.example")]);
+    let mut sidecar = workload(SIDECAR);
+    sidecar.listen = [1, 2].map(anywhere).into();
+    let (listeners, report) = compile(&[&x, &y], &sidecar);
+    assert_eq!((report.errors(), listeners.len()), (0, 2), "{report}");
+}

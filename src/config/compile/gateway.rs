@@ -36,7 +36,7 @@ struct Socket {
 impl<'a> Compiler<'a> {
     /// The listeners of a gateway role.
     pub fn gateways(&mut self, role: Role, listeners: &mut Vec<Listener>) {
-        let mut sockets: BTreeMap<SocketAddr, Socket> = BTreeMap::new();
+        let mut sockets: BTreeMap<(SocketAddr, u16), Socket> = BTreeMap::new();
         for gateway in &self.resources.gateways {
             if !selects(gateway.spec.selector.as_ref(), &self.identity(role).labels) {
                 continue;
@@ -46,7 +46,7 @@ impl<'a> Compiler<'a> {
             }
         }
         self.check_references();
-        for (address, socket) in sockets {
+        for ((address, port), socket) in sockets {
             let Some(origin) = socket.origin else { continue };
             let entrance = match socket.plaintext {
                 Some((route, _)) => {
@@ -54,7 +54,7 @@ impl<'a> Compiler<'a> {
                 }
                 None => Entrance::Tls(SniTable::new(socket.rows)),
             };
-            listeners.push(Listener { role, address, entrance, origin: self.origin(origin) });
+            listeners.push(Listener { role, address, port, entrance, origin: self.origin(origin) });
         }
     }
 
@@ -63,7 +63,7 @@ impl<'a> Compiler<'a> {
         role: Role,
         gateway: &'a Resource<Gateway>,
         server: &'a Server,
-        sockets: &mut BTreeMap<SocketAddr, Socket>,
+        sockets: &mut BTreeMap<(SocketAddr, u16), Socket>,
     ) {
         let Some((port, kind)) = port_of(server) else { return };
         let mode = server
@@ -98,7 +98,8 @@ impl<'a> Compiler<'a> {
             let place = server.name.as_ref().map_or(server.place, |name| name.place);
             self.warn(place, "has no effect");
         }
-        self.place(role, gateway, server, (port, accept), address, sockets.entry(address).or_default());
+        let socket = sockets.entry((address, port)).or_default();
+        self.place(role, gateway, server, (port, accept), address, socket);
     }
 
     /// Puts a server on its socket, with the route that it has.

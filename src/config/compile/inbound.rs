@@ -58,7 +58,7 @@ impl Compiler<'_> {
                 }])),
             };
             let address = self.address(*port, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-            listeners.push(Listener { role: Role::Sidecar, address, entrance, origin });
+            listeners.push(Listener { role: Role::Sidecar, address, port: *port, entrance, origin });
         }
     }
 

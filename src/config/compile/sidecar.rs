@@ -32,7 +32,7 @@ impl<'a> Compiler<'a> {
     pub fn outbound(&mut self, listeners: &mut Vec<Listener>) {
         let namespace = self.identity(Role::Sidecar).namespace.clone();
         let named = self.services.mesh_hosts();
-        let mut sockets: BTreeMap<SocketAddr, Socket> = BTreeMap::new();
+        let mut sockets: BTreeMap<(SocketAddr, u16), Socket> = BTreeMap::new();
         self.refuse_http_of_mesh(&namespace);
         for service in self.registry.visible(&namespace) {
             // A gateway of this very process is reached inside it.
@@ -41,17 +41,17 @@ impl<'a> Compiler<'a> {
             for port in service.ports.iter().filter(|_| wanted) {
                 let bound = self.services.of_host(&service.host, &namespace);
                 let address = self.address(port.number, IpAddr::V4(Ipv4Addr::LOCALHOST));
-                let mut socket = sockets.remove(&address).unwrap_or_default();
+                let mut socket = sockets.remove(&(address, port.number)).unwrap_or_default();
                 match port.protocol {
                     Protocol::Tcp | Protocol::Http => self.plain_port(&service, port, &bound, &mut socket),
                     Protocol::Tls | Protocol::Https => self.tls_port(&service, port, &bound, &mut socket),
                 }
                 if socket.origin.is_some() {
-                    sockets.insert(address, socket);
+                    sockets.insert((address, port.number), socket);
                 }
             }
         }
-        for (address, mut socket) in sockets {
+        for ((address, port), mut socket) in sockets {
             let Some(origin) = socket.origin else { continue };
             if !socket.plaintext.is_empty() && !socket.rows.is_empty() {
                 self.error(
@@ -69,7 +69,13 @@ impl<'a> Compiler<'a> {
             if !address.ip().is_loopback() && matches!(entrance, Entrance::Plaintext(_)) {
                 self.warn(origin, format!("plaintext is accepted beyond loopback, whoever can reach this address can use the link: {address}"));
             }
-            listeners.push(Listener { role: Role::Sidecar, address, entrance, origin: self.origin(origin) });
+            listeners.push(Listener {
+                role: Role::Sidecar,
+                address,
+                port,
+                entrance,
+                origin: self.origin(origin),
+            });
         }
     }
 
