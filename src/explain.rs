@@ -12,10 +12,10 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use crate::credentials::certificate::Facts;
+use crate::plan::cluster::Cluster;
 use crate::plan::identity::PeerIdentity;
 use crate::plan::{
-    Accept, ClientCertificate, Cluster, Entrance, Listener, Originate, Plan, Route, ServerIdentity, Trust,
-    route,
+    Accept, ClientCertificate, Entrance, Listener, Originate, Plan, Route, ServerIdentity, Trust, route,
 };
 
 /// A connection that has not come yet.

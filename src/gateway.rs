@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::Configuration;
 use crate::credentials::store::{Change, Store};
 use crate::credentials::watch::{self as credential_watch, Nudge};
+use crate::plan::cluster::Keepalive;
 use crate::plan::{Entrance, Listener, LogFormat, Plan};
 use crate::proxy::connection::Context;
 use crate::proxy::leg;
@@ -26,6 +27,7 @@ use crate::telemetry::entry::timestamp;
 use crate::tls::accept::Terminations;
 use crate::tls::originate::Originations;
 use crate::upstream::resolve::Resolver;
+use crate::upstream::upstreams::Upstreams;
 
 /// Upstreams that a ready line names.
 const UPSTREAMS_TOLD_MAX: usize = 4;
@@ -137,11 +139,13 @@ impl Gateway {
         let (nudge, watching) = credential_watch::start(self.store.clone(), limits.credentials_poll, examine)
             .map_err(StartError::System)?;
         let mut workers = Arc::new(Workers::start(limits).map_err(StartError::System)?);
+        let upstreams = Upstreams::new(Resolver::new(Handle::current()));
+        upstreams.adopt(&self.plan);
         let context = Arc::new(Context {
             plan: self.plan.clone(),
             terminations,
             originations,
-            resolver: Resolver::new(Handle::current()),
+            upstreams: Arc::new(upstreams),
             log: log.clone(),
             warnings: Arc::default(),
         });
@@ -218,7 +222,7 @@ fn raise_descriptor_limit(plan: &Plan) -> Option<String> {
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    leg::set_options(&socket)?;
+    leg::set_options(&socket, Keepalive::USUAL)?;
     socket.bind(&address.into())?;
     // The kernel caps it at net.core.somaxconn.
     socket.listen(4096)?;

@@ -35,6 +35,8 @@
 //! worker with the fewest connections, where it stays. One task per connection drives both directions, over
 //! buffers that belong to the worker and are lent for one poll ([`proxy::scratch`]). Handshakes compute in turns,
 //! so that a flood of them does not stand before the connections that are established ([`tls::handshake`]).
+//! What workers share of an upstream (its connections, whose turn it is, which endpoint fails) is kept by role and
+//! name, so that it outlives a plan ([`upstream::upstreams`]).
 //! The thread that watches credentials also judges, when they change, whether the peers of open connections would
 //! still be let in ([`proxy::tenure`]); that and all other timing of connections is done at one tick a worker.
 //!

@@ -1,8 +1,9 @@
 //! `twinlock probe`: one real mutual handshake with credentials that need not be in use yet, by the code
 //! that a gateway would use, and what came of it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -20,6 +21,7 @@ use crate::tls::originate::{Originations, originate};
 use crate::tls::presented::Presented;
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::resolve::Resolver;
+use crate::upstream::upstreams::Upstreams;
 
 /// How long a server may take to refuse us after our side of the handshake is over. In TLS 1.3 the
 /// client is done before the server has looked at its certificate.
@@ -63,7 +65,7 @@ pub struct Tls {
 
 /// Tries it. An error means that there was nothing to try it with.
 pub async fn run(probe: Probe, now: SystemTime) -> Result<Findings, String> {
-    let Some(route) = &probe.cluster.originate else {
+    let Some(route) = probe.cluster.originate.clone() else {
         return Err("nothing to shake hands for".to_owned());
     };
     let store = Store::new(vec![probe.credential]);
@@ -72,7 +74,7 @@ pub async fn run(probe: Probe, now: SystemTime) -> Result<Findings, String> {
             return Err(format!("--credentials: {refusal}"));
         }
     }
-    let originations = Originations::of(std::iter::once(route), &store);
+    let originations = Originations::of(std::iter::once(&route), &store);
     let mut findings = Findings {
         target: probe.cluster.name.clone(),
         sni: route.sni.clone(),
@@ -84,9 +86,15 @@ pub async fn run(probe: Probe, now: SystemTime) -> Result<Findings, String> {
         reason: String::new(),
     };
     let permit = authorize(&Rules::default(), None).map_err(|_| "nobody may connect".to_owned())?;
-    let (resolver, deadline) = (Resolver::new(Handle::current()), Instant::now() + probe.timeout);
-    let stream = match dial(permit, &probe.cluster, 0, &resolver, deadline).await {
-        Ok(stream) => stream,
+    let upstreams = Upstreams::new(Resolver::new(Handle::current()));
+    let (cluster, nobody) = (Arc::new(probe.cluster), Ipv4Addr::UNSPECIFIED.into());
+    let dialling = dial(permit, &upstreams, &cluster, nobody, 0, Instant::now() + probe.timeout);
+    let reached = match dialling {
+        Ok(mut dialling) => dialling.next().await,
+        Err(error) => Err(error),
+    };
+    let stream = match reached {
+        Ok(reached) => reached.stream,
         Err(error) => {
             findings.reason = unreached(error);
             return Ok(findings);
@@ -95,7 +103,7 @@ pub async fn run(probe: Probe, now: SystemTime) -> Result<Findings, String> {
     findings.address = stream.peer_addr().ok();
     let begun = Instant::now();
     let deadline = begun + probe.timeout;
-    match originate(&originations, route, &stream, deadline).await {
+    match originate(&originations, &route, &stream, deadline).await {
         Ok(established) => {
             findings.handshake_ms = Some(begun.elapsed().as_millis());
             settle(&mut findings, established, &stream, now).await;
@@ -150,8 +158,8 @@ fn unreached(error: DialError) -> String {
     match error {
         DialError::Unresolved(why) => format!("unresolved: {why}"),
         DialError::Unreachable(why) => format!("unreachable: {why}"),
-        DialError::Exhausted(why) => why,
         DialError::Timeout => "nobody answered in time".to_owned(),
+        other @ (DialError::Exhausted(_) | DialError::Overflow | DialError::NoneHealthy) => other.to_string(),
     }
 }
 

@@ -10,12 +10,13 @@ use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
 use crate::credentials::trust::CrlExpired;
 use crate::plan::authorize::Rules;
+use crate::plan::cluster::Cluster;
 use crate::plan::limits::{Limits, OnTruncation, RekeyAfter};
 use crate::plan::policy::TlsPolicy;
 use crate::plan::route::SniTable;
 use crate::plan::{
-    Accept, ClientCertificate, Cluster, CredentialName, DestinationRoute, Entrance, Listener, LogFormat,
-    Origin, Plan, Role, Route, SniRoute, Target,
+    Accept, ClientCertificate, CredentialName, DestinationRoute, Entrance, Listener, LogFormat, Origin, Plan,
+    Role, Route, SniRoute, Target,
 };
 
 /// The port of MySQL.
@@ -31,7 +32,13 @@ pub fn egress(flags: &EgressFlags) -> Result<Configuration, Report> {
         return Err(report);
     };
     let originate = expected.originate(&host, &common.credential.name, common.tls.clone());
-    let cluster = server::cluster(host, port, Some(originate), common.limits.connect_timeout, "--upstream");
+    let cluster = server::cluster(
+        Role::Egress,
+        (host, port),
+        Some(originate),
+        common.limits.connect_timeout,
+        "--upstream",
+    );
     let route = route(Rules::default(), cluster);
     let warnings = common.listen.iter().filter(|address| !address.ip().is_loopback()).map(|address| {
         format!("plaintext is accepted beyond loopback, whoever can reach this address can use the link: {address}")
@@ -65,7 +72,8 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
         alpn: &[],
         tls: common.tls.clone(),
     });
-    let cluster = server::cluster(host, port, None, common.limits.connect_timeout, "--backend");
+    let cluster =
+        server::cluster(Role::Ingress, (host, port), None, common.limits.connect_timeout, "--backend");
     let route = route(Rules { names }, cluster);
     Ok(common.configuration(Role::Ingress, Vec::new(), || {
         let (hosts, accept, origin) = (hosts.clone(), Some(accept.clone()), Origin("--host".into()));

@@ -9,11 +9,10 @@ use crate::cli::{ProbeFlags, ServerFlags};
 use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
 use crate::credentials::trust::CrlExpired;
+use crate::plan::cluster::Cluster;
 use crate::plan::identity::SubjectAltName;
 use crate::plan::policy::TlsPolicy;
-use crate::plan::{
-    Balance, Cluster, CredentialName, Endpoint, Host, Origin, Originate, ServerIdentity, Trust,
-};
+use crate::plan::{CredentialName, Host, Originate, Role, ServerIdentity, Trust};
 
 /// The port that ingress gateways listen on, unless told otherwise.
 pub const TLS_PORT: u16 = 13306;
@@ -53,7 +52,7 @@ pub fn probe(given: &ProbeFlags) -> Result<Probe, Report> {
     let needs = Needs { crl_expired, ..server.needs() };
     let originate = server.originate(&host, &name, tls);
     Ok(Probe {
-        cluster: cluster(host, port, Some(originate), timeout, "HOST[:PORT]"),
+        cluster: cluster(Role::Egress, (host, port), Some(originate), timeout, "HOST[:PORT]"),
         credential: Source { name, directory: given.credentials.clone(), needs },
         timeout,
     })
@@ -105,20 +104,15 @@ impl Server {
 
 /// One upstream at one place.
 pub fn cluster(
-    host: Host,
-    port: u16,
+    role: Role,
+    (host, port): (Host, u16),
     originate: Option<Originate>,
     connect_timeout: Duration,
     origin: &str,
 ) -> Cluster {
-    Cluster {
-        name: format!("{host}:{port}"),
-        endpoints: vec![Endpoint { host, port, weight: 1 }],
-        originate: originate.map(Arc::new),
-        connect_timeout,
-        balance: Balance::InOrder,
-        origin: Origin(origin.into()),
-    }
+    let name = format!("{host}:{port}");
+    let single = Cluster::single(role, name, host, port, connect_timeout, origin);
+    Cluster { originate: originate.map(Arc::new), ..single }
 }
 
 /// Compiles `--crl-expired`.

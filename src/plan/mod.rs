@@ -5,6 +5,7 @@
 //! [`Plan`] per generation behind an `Arc`, and a connection keeps the one it began with.
 
 pub mod authorize;
+pub mod cluster;
 pub mod identity;
 pub mod limits;
 pub mod outcome;
@@ -14,9 +15,9 @@ pub mod route;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use authorize::Rules;
+use cluster::Cluster;
 use identity::SubjectAltName;
 use limits::Limits;
 use policy::TlsPolicy;
@@ -167,43 +168,6 @@ pub struct InnerHop {
     pub origin: Origin,
 }
 
-/// A named upstream and how it is reached.
-#[derive(Debug)]
-pub struct Cluster {
-    /// `outbound|PORT|SUBSET|HOST` as Istio calls it, or `HOST:PORT`.
-    pub name: String,
-    /// Where it is, at least one place.
-    pub endpoints: Vec<Endpoint>,
-    /// TLS to originate; `None` sends plaintext because the operator asked for that.
-    pub originate: Option<Arc<Originate>>,
-    /// How long connecting may take, over all endpoints.
-    pub connect_timeout: Duration,
-    /// Which endpoint comes first.
-    pub balance: Balance,
-    /// Where the service and its policy are defined.
-    pub origin: Origin,
-}
-
-/// A place where an upstream can be reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Host name or address literal.
-    pub host: Host,
-    /// TCP port.
-    pub port: u16,
-    /// Its share, in proportion to those of the others; above zero.
-    pub weight: u32,
-}
-
-/// Which endpoint of a cluster is tried first; the others follow if it cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Balance {
-    /// In the order in which they are written.
-    InOrder,
-    /// At random, by weight.
-    Random,
-}
-
 /// A host as an address or a name to resolve.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
@@ -311,9 +275,13 @@ impl Plan {
 
     /// Every TLS origination of the plan.
     pub fn originates(&self) -> impl Iterator<Item = &Arc<Originate>> {
-        let targets =
-            self.listeners.iter().flat_map(|listener| listener.routes()).flat_map(|route| &route.targets);
-        targets.filter_map(|target| target.cluster.originate.as_ref())
+        self.clusters().filter_map(|cluster| cluster.originate.as_ref())
+    }
+
+    /// Every upstream of the plan, as often as a route leads there.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        let routes = self.listeners.iter().flat_map(|listener| listener.routes());
+        routes.flat_map(|route| &route.targets).map(|target| &target.cluster)
     }
 }
 
@@ -336,21 +304,8 @@ impl Route {
     }
 }
 
-impl Cluster {
-    /// The endpoints in the order in which one connection tries them; `random` is drawn for it.
-    pub fn order(&self, random: u64) -> impl Iterator<Item = &Endpoint> {
-        let first = match self.balance {
-            Balance::InOrder => 0,
-            Balance::Random => {
-                by_weight(self.endpoints.iter().map(|endpoint| endpoint.weight), random).unwrap_or(0)
-            }
-        };
-        self.endpoints[first..].iter().chain(&self.endpoints[..first])
-    }
-}
-
-/// Which of the shares a random number falls into; each is hit in proportion to its weight.
-fn by_weight(weights: impl Iterator<Item = u32> + Clone, random: u64) -> Option<usize> {
+/// Which of the shares a random number falls into; each is hit in proportion to its weight. `None` where all are zero.
+pub fn by_weight(weights: impl Iterator<Item = u32> + Clone, random: u64) -> Option<usize> {
     let total: u64 = weights.clone().map(u64::from).sum();
     let mut left = random.checked_rem(total)?;
     for (index, weight) in weights.map(u64::from).enumerate() {

@@ -61,6 +61,10 @@ pub enum Outcome {
     Unreachable(String),
     /// No address of the upstream answered within the connect deadline.
     ConnectTimeout,
+    /// Every endpoint of the upstream failed too often to be tried now.
+    NoneHealthy,
+    /// The upstream has as many connections as it may.
+    UpstreamOverflow,
     /// There is no usable credential.
     NoCredential(String),
     /// No byte moved for the idle timeout.
@@ -135,6 +139,8 @@ pub struct Account<'outcome> {
     pub level: Level,
     /// Whose doing.
     pub blame: Blame,
+    /// What Envoy would write as its response flags; empty where it writes none, or another word says more.
+    pub flags: &'static str,
 }
 
 impl Outcome {
@@ -158,6 +164,10 @@ impl Outcome {
             Self::Unresolved(why) => ("unresolved", Warn, Peer(Side::Upstream), why.as_str()),
             Self::Unreachable(why) => ("unreachable", Warn, Peer(Side::Upstream), why.as_str()),
             Self::ConnectTimeout => ("connect_timeout", Warn, Peer(Side::Upstream), ""),
+            Self::NoneHealthy => {
+                ("no_healthy_upstream", Warn, Peer(Side::Upstream), "every endpoint is ejected")
+            }
+            Self::UpstreamOverflow => ("upstream_overflow", Info, Gateway, "maxConnections is reached"),
             Self::NoCredential(why) => ("no_credential", Warn, Gateway, why.as_str()),
             Self::IdleTimeout => ("idle_timeout", Info, Gateway, ""),
             Self::Aged => ("max_connection_age", Info, Gateway, ""),
@@ -174,7 +184,35 @@ impl Outcome {
             Self::HandshakeLimit => ("handshake_limit", Info, Gateway, ""),
             Self::Internal(why) => ("internal", Warn, Gateway, why.as_str()),
         };
-        Account { label, detail, level, blame }
+        Account { label, detail, level, blame, flags: self.flags() }
+    }
+
+    fn flags(&self) -> &'static str {
+        match self {
+            Self::UpstreamOverflow => "UO",
+            Self::NoneHealthy | Self::Unresolved(_) => "UH",
+            Self::Unreachable(_)
+            | Self::ConnectTimeout
+            | Self::Handshake(Side::Upstream, _)
+            | Self::HandshakeTimeout(Side::Upstream) => "UF,URX",
+            Self::NoRoute => "NR",
+            Self::Aged => "DT",
+            Self::Completed { .. }
+            | Self::Reset(_)
+            | Self::Truncated(_)
+            | Self::Tls(..)
+            | Self::Handshake(Side::Downstream, _)
+            | Self::HandshakeTimeout(Side::Downstream)
+            | Self::NoHello
+            | Self::Denied
+            | Self::NoCredential(_)
+            | Self::IdleTimeout
+            | Self::Withdrawn(..)
+            | Self::Drained
+            | Self::ConnectionLimit
+            | Self::HandshakeLimit
+            | Self::Internal(_) => "",
+        }
     }
 }
 
@@ -267,6 +305,7 @@ mod tests {
             Outcome::Denied,
             Outcome::ConnectionLimit,
             Outcome::HandshakeLimit,
+            Outcome::UpstreamOverflow,
             Outcome::IdleTimeout,
             Outcome::Aged,
             Outcome::Withdrawn(Side::Downstream, Withdrawal::Revoked),

@@ -3,7 +3,7 @@
 //! Egress and ingress differ only in the route (is there TLS to accept? TLS to originate?), never here.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -17,16 +17,17 @@ use super::record::Record;
 use super::relay::Relay;
 use super::warnings::Warnings;
 use super::worker::Place;
-use crate::plan::authorize::authorize;
-use crate::plan::outcome::{Outcome, Side};
-use crate::plan::{Accept, Cluster, DestinationRoute, Entrance, Listener, Plan, Route, route};
+use crate::plan::authorize::{Permit, authorize};
+use crate::plan::cluster::Cluster;
+use crate::plan::outcome::{Blame, Outcome, Side};
+use crate::plan::{Accept, DestinationRoute, Entrance, Listener, Plan, Route, route};
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::accept::{self, First, Hello, Terminations};
 use crate::tls::handshake::{Established, Failure, HandshakeError};
 use crate::tls::originate::{self, Originations};
 use crate::tls::presented::Presented;
-use crate::upstream::dial::{DialError, dial};
-use crate::upstream::resolve::Resolver;
+use crate::upstream::dial::{DialError, Lease, Reached, dial};
+use crate::upstream::upstreams::Upstreams;
 
 /// Everything a connection needs of the process, one for all of them.
 pub struct Context {
@@ -36,8 +37,8 @@ pub struct Context {
     pub terminations: Arc<Terminations>,
     /// TLS towards servers.
     pub originations: Arc<Originations>,
-    /// Names to addresses.
-    pub resolver: Resolver,
+    /// Names to addresses, and what is known of who is there.
+    pub upstreams: Arc<Upstreams>,
     /// Where records go.
     pub log: AccessLog,
     /// What the operational log has heard of failures.
@@ -73,13 +74,15 @@ async fn begin(
 ) -> Option<Pin<Box<impl Future<Output = ()> + Send>>> {
     let mut record = Record::open(context.clone(), listener.clone(), place.live().clone(), client);
     let socket = Socket::accepted(stream);
-    let set_up =
-        or_ordered(place.live(), pin!(set_up(&context, &listener, &place, socket, &mut record))).await;
+    let set_up = {
+        let phase = pin!(set_up(&context, &listener, &place, socket, client.ip(), &mut record));
+        or_ordered(place.live(), phase).await
+    };
     match set_up {
-        Ok((downstream, upstream)) => {
+        Ok((downstream, upstream, lease)) => {
             place.live().relaying();
             let relay = Relay::new(downstream, upstream, context.plan.limits.on_truncation);
-            Some(Box::pin(relaying(relay, record, place)))
+            Some(Box::pin(relaying(relay, record, place, lease)))
         }
         Err(outcome) => {
             record.close(outcome);
@@ -89,8 +92,14 @@ async fn begin(
 }
 
 /// Relays until the end. Not an `async fn`, whose future would hold the arguments a second time.
-fn relaying(mut relay: Relay, mut record: Record, place: Place) -> impl Future<Output = ()> + Send {
+fn relaying(
+    mut relay: Relay,
+    mut record: Record,
+    place: Place,
+    lease: Lease,
+) -> impl Future<Output = ()> + Send {
     poll_fn(move |cx| {
+        let (place, _held) = (&place, &lease);
         let outcome = ready!(relay.poll(place.live(), cx));
         record.close(outcome);
         Poll::Ready(())
@@ -103,21 +112,55 @@ async fn set_up(
     listener: &Listener,
     place: &Place,
     socket: Socket,
+    client: IpAddr,
     record: &mut Record,
-) -> Result<(Leg, Leg), Outcome> {
+) -> Result<(Leg, Leg, Lease), Outcome> {
     let (route, downstream, peer) = admit(context, listener, socket, record).await?;
     // One draw for the upstream, one for the endpoint.
     let cluster = route.choose(fastrand::u64(..)).ok_or(Outcome::NoRoute)?;
     record.cluster(cluster.clone());
+    // As in Istio, where it is a matter of the listener: of several upstreams the first one says.
+    if let Some(first) = route.targets.first() {
+        place.live().hold_to(&first.cluster);
+    }
     let identity = peer.as_deref().map(|peer| &peer.identity);
     let permit = authorize(&route.rules, identity).map_err(|_| Outcome::Denied)?;
     place.admit()?;
+    let (upstream, lease) = reach(context, cluster, permit, client, record).await?;
+    Ok((downstream, upstream, lease))
+}
+
+/// The hop to the server: to the endpoint whose turn it is, or to the next if that one cannot be reached or
+/// does not shake hands. Nothing of the client's has been sent by then.
+async fn reach(
+    context: &Context,
+    cluster: &Arc<Cluster>,
+    permit: Permit,
+    client: IpAddr,
+    record: &mut Record,
+) -> Result<(Leg, Lease), Outcome> {
     let deadline = Instant::now() + cluster.connect_timeout;
-    let dialled = dial(permit, cluster, fastrand::u64(..), &context.resolver, deadline).await;
-    let stream = dialled.map_err(dial_outcome)?;
-    record.upstream_address(stream.peer_addr().ok());
-    let upstream = secure(context, cluster, Socket::dialled(stream), record).await?;
-    Ok((downstream, upstream))
+    let dialled = dial(permit, &context.upstreams, cluster, client, fastrand::u64(..), deadline);
+    let mut dialling = dialled.map_err(dial_outcome)?;
+    let mut failure = None;
+    loop {
+        let Reached { stream, visit } = match dialling.next().await {
+            Ok(reached) => reached,
+            Err(error) => return Err(failure.unwrap_or_else(|| dial_outcome(error))),
+        };
+        record.upstream_address(stream.peer_addr().ok());
+        match secure(context, cluster, Socket::dialled(stream, cluster.pool.keepalive), record).await {
+            Ok(leg) => return Ok((leg, dialling.settle(visit))),
+            Err(outcome) => {
+                let account = outcome.account();
+                if account.blame != Blame::Peer(Side::Upstream) {
+                    return Err(outcome);
+                }
+                dialling.failed(&visit, account.label);
+                failure = Some(outcome);
+            }
+        }
+    }
 }
 
 /// The hop to the client: where it may go, and who is asking.
@@ -245,6 +288,8 @@ fn dial_outcome(error: DialError) -> Outcome {
         DialError::Unreachable(why) => Outcome::Unreachable(why),
         DialError::Exhausted(why) => Outcome::Internal(why),
         DialError::Timeout => Outcome::ConnectTimeout,
+        DialError::Overflow => Outcome::UpstreamOverflow,
+        DialError::NoneHealthy => Outcome::NoneHealthy,
     }
 }
 
@@ -279,7 +324,7 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let leg = async || Leg::plaintext(Socket::accepted(TcpStream::connect(address).await.unwrap()));
             let relay = Relay::new(leg().await, leg().await, OnTruncation::Reset);
-            let size = size_of_val(&relay) + size_of::<Record>() + size_of::<Place>();
+            let size = size_of_val(&relay) + size_of::<Record>() + size_of::<Place>() + size_of::<Lease>();
             assert!(size <= RELAYING_BYTES_MAX, "{size} bytes");
         });
     }

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::scratch::{INBOX_BYTES_MAX, READ_BYTES, Scratch};
+use crate::plan::cluster::Keepalive;
 use crate::plan::outcome::TlsFault;
 use crate::tls::fault;
 use crate::tls::handshake::Established;
@@ -31,12 +32,6 @@ pub struct Socket {
     short: bool,
 }
 
-/// Silence after which the kernel asks whether the peer is still there, and how often it asks.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(30))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(6);
-
 impl Socket {
     /// Takes a socket that was accepted into care; its options are those of its listener.
     pub fn accepted(stream: TcpStream) -> Self {
@@ -44,9 +39,9 @@ impl Socket {
     }
 
     /// Takes a socket that was dialled into care.
-    pub fn dialled(stream: TcpStream) -> Self {
+    pub fn dialled(stream: TcpStream, keepalive: Keepalive) -> Self {
         // Fails only on a socket that is broken already, which the first read will say.
-        let _ = set_options(&stream);
+        let _ = set_options(&stream, keepalive);
         Self { stream, clean: false, short: false }
     }
 
@@ -101,10 +96,14 @@ impl Drop for Socket {
 }
 
 /// No delay, keepalive on. What a listener is given, the sockets it accepts inherit.
-pub fn set_options(socket: &impl AsFd) -> io::Result<()> {
+pub fn set_options(socket: &impl AsFd, keepalive: Keepalive) -> io::Result<()> {
+    let Keepalive { time, interval, probes } = keepalive;
     let options = SockRef::from(socket);
     options.set_tcp_nodelay(true)?;
-    options.set_tcp_keepalive(&KEEPALIVE)
+    // The kernel counts in seconds, from one on.
+    let [time, interval] = [time, interval].map(|time| time.max(Duration::from_secs(1)));
+    options
+        .set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(probes))
 }
 
 /// One hop, ready to be relayed.

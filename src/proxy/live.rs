@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::plan::cluster::{Cluster, Idle};
 use crate::plan::outcome::{Outcome, Side, Withdrawal};
 use crate::tls::standing::Standing;
 
@@ -23,6 +24,8 @@ pub struct Live {
     rekey: AtomicBool,
     order: AtomicU8,
     waker: Mutex<Option<Waker>>,
+    /// The upstream that says how long the connection may last.
+    terms: OnceLock<Arc<Cluster>>,
     /// The peers of the two hops, where they proved who they are: shared by all their connections.
     standing: [OnceLock<Arc<Standing>>; 2],
 }
@@ -99,6 +102,27 @@ impl Live {
     pub fn stand(&self, side: Side, standing: Arc<Standing>) {
         // A side has one handshake.
         let _ = self.standing(side).set(standing);
+    }
+
+    /// Holds the connection to what an upstream says of how long it may last.
+    pub fn hold_to(&self, cluster: &Arc<Cluster>) {
+        // A connection is routed once.
+        let _ = self.terms.set(cluster.clone());
+    }
+
+    /// How long nothing may move, where the process says `usual`; `None` for as long as it likes.
+    pub fn idle_timeout(&self, usual: Option<Duration>) -> Option<Duration> {
+        match self.terms.get().map_or(Idle::AsProcess, |cluster| cluster.pool.idle) {
+            Idle::AsProcess => usual,
+            Idle::Never => None,
+            Idle::After(timeout) => Some(timeout),
+        }
+    }
+
+    /// How old the connection may become, where the process says `usual`.
+    pub fn age_max(&self, usual: Option<Duration>) -> Option<Duration> {
+        let own = self.terms.get().and_then(|cluster| cluster.pool.age_max);
+        usual.into_iter().chain(own).min()
     }
 
     /// Which peer would not be let in any more, and why.
@@ -228,30 +252,45 @@ impl Table {
 /// Finds connections on which nothing moves, by looking at byte counts once a tick: no timer and no
 /// clock on the path of the bytes.
 pub struct IdleWatch {
-    timeout: Duration,
+    /// For connections whose upstream says nothing else.
+    usual: Option<Duration>,
+    /// Makes the spread of one process differ from that of the next.
+    seed: u64,
     seen: HashMap<u64, (u64, Instant)>,
 }
 
 impl IdleWatch {
     /// A watch with this timeout.
-    pub fn new(timeout: Duration) -> Self {
-        Self { timeout, seen: HashMap::new() }
+    pub fn new(usual: Option<Duration>, seed: u64) -> Self {
+        Self { usual, seed, seen: HashMap::new() }
     }
 
-    /// Looks at every connection and ends those that were silent for the timeout.
+    /// Looks at every connection and ends those that were silent for the timeout, or for up to a tenth longer:
+    /// those that fell silent together do not all come back together.
     pub fn tick(&mut self, table: &Table, now: Instant) {
         let table = table.lock();
         self.seen.retain(|id, _| table.contains_key(id));
         for live in table.values().filter(|live| live.relaying.load(Ordering::Relaxed)) {
+            let Some(timeout) = live.idle_timeout(self.usual) else { continue };
             let bytes = live.moved();
             let (last, since) = self.seen.entry(live.id).or_insert((bytes, now));
             if *last != bytes {
                 (*last, *since) = (bytes, now);
-            } else if now.duration_since(*since) >= self.timeout {
+            } else if now.duration_since(*since) >= timeout.mul_f64(1.0 + share(self.seed, live.id, 2) / 10.0)
+            {
                 live.order(Order::Idle);
             }
         }
     }
+}
+
+/// A number from 0 to 1, another one for each connection and purpose (splitmix64).
+pub(super) fn share(seed: u64, id: u64, purpose: u64) -> f64 {
+    let mut mixed = seed ^ (id << 2 | purpose).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let bits = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or_default();
+    f64::from(bits) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
@@ -269,9 +308,9 @@ mod tests {
         silent.relaying();
         busy.relaying();
         let start = crate::clock::now();
-        let mut watch = IdleWatch::new(Duration::from_secs(3));
-        for second in 0..=3 {
-            assert_eq!(silent.ordered(), None, "at {second} s");
+        let mut watch = IdleWatch::new(Some(Duration::from_secs(30)), 7);
+        for second in 0..=33 {
+            assert!(second > 30 || silent.ordered().is_none(), "at {second} s");
             busy.count(Side::Upstream, 1);
             watch.tick(&table, start + Duration::from_secs(second));
         }
@@ -281,4 +320,33 @@ mod tests {
         assert_eq!(table.order_all(Order::Drained), 2);
         assert_eq!(busy.ordered(), Some(Order::Drained));
     }
+
+    #[test]
+    fn what_the_upstream_says_of_idle_connections_counts_before_what_the_process_says() {
+        let table = Table::default();
+        let said = |id, idle| {
+            let live = Arc::new(Live::new(id));
+            let (name, nowhere) = (String::new(), Host::Name(String::new()));
+            let single = Cluster::single(Role::Egress, name, nowhere, 1, Duration::ZERO, "");
+            live.hold_to(&Arc::new(Cluster { pool: Pool { idle, ..Pool::default() }, ..single }));
+            live.relaying();
+            table.enter(&live);
+            live
+        };
+        let (usual, never) = (said(1, Idle::AsProcess), said(2, Idle::Never));
+        let soon = said(3, Idle::After(Duration::from_secs(1)));
+        let start = crate::clock::now();
+        let mut watch = IdleWatch::new(Some(Duration::from_secs(10)), 7);
+        let ended = |watch: &mut IdleWatch, second| {
+            watch.tick(&table, start + Duration::from_secs(second));
+            [&usual, &never, &soon].map(|live| live.ordered() == Some(Order::Idle))
+        };
+        assert_eq!(ended(&mut watch, 0), [false; 3]);
+        assert_eq!(ended(&mut watch, 2), [false, false, true]);
+        assert_eq!(ended(&mut watch, 11), [true, false, true]);
+        assert_eq!(ended(&mut watch, 1000), [true, false, true]);
+    }
+
+    use crate::plan::cluster::Pool;
+    use crate::plan::{Host, Role};
 }

@@ -1,6 +1,6 @@
 //! The record of one connection, written exactly once: when it is closed, or when it is dropped.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -8,8 +8,9 @@ use super::connection::Context;
 use super::live::Live;
 use super::warnings::Failure;
 use crate::clock;
+use crate::plan::Listener;
+use crate::plan::cluster::Cluster;
 use crate::plan::outcome::{Level, Outcome, Side};
-use crate::plan::{Cluster, Listener};
 use crate::telemetry::entry::{Entry, Hop, HopTls, Peer, timestamp};
 use crate::tls::Agreed;
 use crate::tls::presented::Presented;
@@ -31,7 +32,8 @@ pub struct Record {
 
 #[derive(Default)]
 struct HopFacts {
-    address: Option<SocketAddr>,
+    /// Address and port by themselves: with what else a socket's address has, each would be half as large again.
+    address: Option<(IpAddr, u16)>,
     agreed: Option<Agreed>,
     presented: Option<Arc<Presented>>,
 }
@@ -47,7 +49,7 @@ impl Record {
             accepted: clock::now(),
             sni: None,
             cluster: None,
-            downstream: HopFacts { address: Some(client), ..HopFacts::default() },
+            downstream: HopFacts { address: Some((client.ip(), client.port())), ..HopFacts::default() },
             upstream: HopFacts::default(),
             written: false,
         }
@@ -70,7 +72,7 @@ impl Record {
 
     /// The address that answered.
     pub fn upstream_address(&mut self, address: Option<SocketAddr>) {
-        self.upstream.address = address;
+        self.upstream.address = address.map(|address| (address.ip(), address.port()));
     }
 
     /// The certificate that a peer presented.
@@ -131,7 +133,7 @@ impl Drop for Record {
 fn spell_out(facts: &HopFacts, cluster: Option<&Cluster>) -> Hop {
     Hop {
         name: cluster.map(|cluster| cluster.name.clone()),
-        address: facts.address,
+        address: facts.address.map(SocketAddr::from),
         tls: facts.agreed.map(|agreed| HopTls {
             version: agreed.version(),
             cipher: agreed.cipher(),

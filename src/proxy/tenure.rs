@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::live::{Order, Table};
+use super::live::{Live, Order, Table, share};
 use crate::plan::limits::Limits;
 
 /// Finds connections that must go.
@@ -50,7 +50,7 @@ impl Tenure {
         self.since.retain(|id, _| table.contains_key(id));
         self.leaving.retain(|id, _| table.contains_key(id));
         for live in table.values() {
-            let (known, aged) = (self.leaving.remove(&live.id), self.aged(live.id, now));
+            let (known, aged) = (self.leaving.remove(&live.id), self.aged(live, now));
             let order = live.withdrawn(wall).map(|(side, why)| Order::Withdrawn(side, why));
             let leaving = match (order, known) {
                 // What its time is does not change, if the reason does.
@@ -71,26 +71,17 @@ impl Tenure {
     fn withdrawn(&self, id: u64, order: Order, now: Instant) -> Leaving {
         let half = self.grace / 2;
         let (earliest, latest) =
-            (now + half.mul_f64(self.share(id, 0)), now + half + half.mul_f64(self.share(id, 1)));
+            (now + half.mul_f64(share(self.seed, id, 0)), now + half + half.mul_f64(share(self.seed, id, 1)));
         Leaving { order, earliest, latest, moved: None }
     }
 
     /// The last tenth of the age that a connection may reach is for the spread.
-    fn aged(&mut self, id: u64, now: Instant) -> Option<Leaving> {
-        let age_max = self.age_max?;
-        let since = *self.since.entry(id).or_insert(now);
-        let latest = since + age_max.mul_f64(1.0 - self.share(id, 0) / 10.0);
+    fn aged(&mut self, live: &Live, now: Instant) -> Option<Leaving> {
+        let age_max = live.age_max(self.age_max)?;
+        let since = *self.since.entry(live.id).or_insert(now);
+        let latest = since + age_max.mul_f64(1.0 - share(self.seed, live.id, 0) / 10.0);
         let earliest = latest.checked_sub(age_max / 20).unwrap_or(latest);
         (now >= earliest).then_some(Leaving { order: Order::Aged, earliest, latest, moved: None })
-    }
-
-    /// A number from 0 to 1, another one for each connection (splitmix64).
-    fn share(&self, id: u64, draw: u64) -> f64 {
-        let mut mixed = self.seed ^ (id << 1 | draw).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let bits = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap_or_default();
-        f64::from(bits) / f64::from(u32::MAX)
     }
 }
 

@@ -212,7 +212,7 @@ impl Drop for Place {
 
 /// What is done for connections now and then, by one timer for all of them.
 async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>, mut tenure: Tenure, mut rekey: Rekey) {
-    let mut idle = idle_timeout.map(IdleWatch::new);
+    let mut idle = IdleWatch::new(idle_timeout, fastrand::u64(..));
     let period = idle_timeout.map_or(TICK, |timeout| (timeout / 4).clamp(Duration::from_millis(10), TICK));
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -221,9 +221,7 @@ async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>, mut tenure: T
         worker.table.wake_blind();
         tenure.tick(&worker.table, clock::now(), clock::wall());
         rekey.tick(&worker.table, clock::now());
-        if let Some(idle) = &mut idle {
-            idle.tick(&worker.table, clock::now());
-        }
+        idle.tick(&worker.table, clock::now());
     }
 }
 

@@ -99,6 +99,8 @@ struct Json<'entry> {
     upstream: &'entry Hop,
     outcome: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
+    flags: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'entry str,
     closed_by: &'static str,
 }
@@ -119,6 +121,7 @@ impl Entry {
             downstream: &self.downstream,
             upstream: &self.upstream,
             outcome: account.label,
+            flags: account.flags,
             detail: account.detail,
             closed_by: closed_by(account.blame),
         };
@@ -156,6 +159,9 @@ impl Entry {
             }
         }
         let _ = write!(line, " outcome={} closed_by={}", account.label, closed_by(account.blame));
+        if !account.flags.is_empty() {
+            let _ = write!(line, " flags={}", account.flags);
+        }
         if !account.detail.is_empty() {
             let _ = write!(line, " detail=\"{}\"", escaped(account.detail));
         }

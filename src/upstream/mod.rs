@@ -1,4 +1,8 @@
 //! A name -> a connected socket.
 
+pub mod balance;
 pub mod dial;
+pub mod health;
 pub mod resolve;
+pub mod roster;
+pub mod upstreams;

@@ -62,7 +62,7 @@ impl Resolver {
             Host::Address(address) => return Ok(Arc::from([*address])),
             Host::Name(name) => name,
         };
-        if let Some(addresses) = self.remembered(name, clock::now()) {
+        if let Some(addresses) = self.remembered(name) {
             return Ok(addresses);
         }
         let (this, asked) = (self.clone(), name.clone());
@@ -70,7 +70,9 @@ impl Resolver {
         answer.map_err(|error| format!("cannot resolve {name}: {error}"))?
     }
 
-    fn remembered(&self, name: &str, now: Instant) -> Option<Arc<[IpAddr]>> {
+    /// The addresses of a name, if they were asked for and are still valid.
+    pub fn remembered(&self, name: &str) -> Option<Arc<[IpAddr]>> {
+        let now = clock::now();
         let answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.get(name).filter(|answer| now < answer.valid_until).map(|answer| answer.addresses.clone())
     }

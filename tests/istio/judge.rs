@@ -7,8 +7,9 @@ use std::time::Duration;
 use twinlock::config::compile::{self, Identity, Resolve, Workload};
 use twinlock::config::report::Report;
 use twinlock::config::{resource, validate};
+use twinlock::plan::cluster::Cluster;
 use twinlock::plan::policy::TlsPolicy;
-use twinlock::plan::{Cluster, CredentialName, Entrance, Host, Listener, Role};
+use twinlock::plan::{CredentialName, Entrance, Host, Listener, Role};
 
 /// The head of a resource, in the namespace `default`.
 pub fn head(kind: &str, name: &str) -> String {

@@ -243,7 +243,7 @@ pub fn rule(name: &str, namespace: &str, spec: &str) -> String {
         + &format!("spec: {{{spec}}}\n")
 }
 
-fn subset_route() -> String {
+pub fn subset_route() -> String {
     tcp("v", "db.example", "mesh", "", "{destination: {host: db.example, subset: s, port: {number: 3306}}}")
 }
 

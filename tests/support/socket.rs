@@ -140,6 +140,11 @@ impl Backend {
         Self::serve("127.0.0.1:0", Some(send_back))
     }
 
+    /// One that says its port, in five digits, and then sends back what it gets.
+    pub fn greeting() -> Self {
+        Self::serve("127.0.0.1:0", Some(greet))
+    }
+
     fn serve(address: &str, service: Option<fn(&TcpStream)>) -> Self {
         let listener = TcpListener::bind(address).expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -172,11 +177,40 @@ impl Backend {
     }
 }
 
+fn greet(mut stream: &TcpStream) {
+    let port = stream.local_addr().expect("its address").port();
+    // A client that has gone again is not interested.
+    let _ = write!(stream, "{port:05}");
+    send_back(stream);
+}
+
 fn send_back(stream: &TcpStream) {
     let (mut from, mut to) = (stream, stream);
     // However the client ends: this is over.
     let _ = io::copy(&mut from, &mut to);
     let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// A port that refuses connections until it is told to accept them.
+pub struct Refusing {
+    pub address: SocketAddr,
+    socket: socket2::Socket,
+}
+
+impl Refusing {
+    pub fn start() -> Self {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("its address");
+        Self { address, socket }
+    }
+
+    /// From now on connections are accepted, by the kernel at first.
+    pub fn accept(self) -> TcpListener {
+        self.socket.listen(128).expect("it listens");
+        self.socket.into()
+    }
 }
 
 /// A wire between the two gateways that can be damaged.

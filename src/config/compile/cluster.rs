@@ -1,15 +1,14 @@
 //! A destination -> an upstream: its endpoints, its policy, its TLS.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::policy::Policy;
 use super::registry::{Finding, Service, ServicePort};
 use super::{Compiler, Identity};
 use crate::config::report::similar;
-use crate::config::resource::destination_rule::SimpleBalancer;
 use crate::config::sources::Place;
-use crate::plan::{Balance, Cluster, Endpoint, Host, Role};
+use crate::plan::cluster::{Cluster, Endpoint, Resolution};
+use crate::plan::{Host, Role};
 
 /// What a rule wants to reach.
 #[derive(Debug, Clone)]
@@ -129,18 +128,22 @@ impl<'a> Compiler<'a> {
                 return Err(Refusal::Told);
             }
         };
-        self.check_policy(&policy)?;
+        let traffic = self.traffic(&policy)?;
         let originate = self.originate(wanted, service, port.number, &namespace, &policy)?;
         let endpoints = self.endpoints(wanted, service, port, &policy).ok_or(Refusal::Told)?;
         let subset = wanted.subset.as_deref().unwrap_or_default();
         let origin =
             policy.rule.map_or(service.map_or(wanted.place, |service| service.place), |rule| rule.place);
         Ok(Arc::new(Cluster {
+            role: wanted.role,
             name: format!("outbound|{}|{subset}|{}", port.number, wanted.host),
             endpoints,
+            resolution: service.map_or(Resolution::Endpoints, |service| service.resolution),
             originate,
-            connect_timeout: self.connect_timeout(&policy),
-            balance: Balance::Random,
+            connect_timeout: traffic.connect_timeout,
+            balance: traffic.balance,
+            outliers: traffic.outliers,
+            pool: traffic.pool,
             origin: self.origin(origin),
         }))
     }
@@ -239,82 +242,5 @@ impl<'a> Compiler<'a> {
                 Some(endpoints)
             }
         }
-    }
-
-    /// Parts of a policy that would change where connections go, or have no effect here.
-    fn check_policy(&mut self, policy: &Policy<'a>) -> Result<(), Refusal> {
-        for place in &policy.shadowed {
-            self.warn(*place, "has no effect on this port: its port-level entry is taken whole");
-        }
-        for (name, place) in [("tunnel", policy.tunnel), ("proxyProtocol", policy.proxy_protocol)] {
-            if let Some(place) = place {
-                self.error(
-                    place,
-                    format!("expected no {name}, which this version does not speak, found one"),
-                );
-                return Err(Refusal::Told);
-            }
-        }
-        if let Some(balancer) = policy.balancer {
-            if let Some(simple) = &balancer.simple {
-                match simple.value.0 {
-                    SimpleBalancer::Random | SimpleBalancer::Unspecified => {}
-                    SimpleBalancer::Passthrough => {
-                        self.error(simple.place, "expected an algorithm that chooses, found PASSTHROUGH, which needs captured connections");
-                        return Err(Refusal::Told);
-                    }
-                    SimpleBalancer::LeastConn | SimpleBalancer::LeastRequest | SimpleBalancer::RoundRobin => {
-                        self.warn(simple.place, "endpoints are chosen at random by weight in this version");
-                    }
-                }
-            }
-            if let Some(hash) = &balancer.consistent_hash {
-                let http = [&hash.http_header_name, &hash.http_cookie, &hash.http_query_parameter_name];
-                if let Some(key) = http.into_iter().flatten().next() {
-                    self.error(key.place, "expected useSourceIp, found a key that is in HTTP only");
-                    return Err(Refusal::Told);
-                }
-                self.warn(hash.place, "endpoints are chosen at random by weight in this version");
-            }
-            let others = [
-                balancer.locality_lb_setting.as_ref(),
-                balancer.zone_aware_lb_setting.as_ref(),
-                balancer.warmup.as_ref(),
-            ];
-            for place in others.into_iter().flatten().map(|part| part.place) {
-                self.warn(place, "has no effect: every endpoint is as near and as warm as any other");
-            }
-        }
-        if let Some(outlier) = policy.outlier {
-            self.warn(
-                outlier.place,
-                "has no effect in this version: an endpoint that cannot be reached is followed by the next",
-            );
-        }
-        self.check_pool(policy);
-        Ok(())
-    }
-
-    fn check_pool(&mut self, policy: &Policy<'a>) {
-        let Some(pool) = policy.pool else { return };
-        if let Some(http) = &pool.http {
-            self.warn(http.place, "has no effect, it is for HTTP");
-        }
-        let Some(tcp) = &pool.tcp else { return };
-        let unused = [
-            tcp.max_connections.as_ref().map(|at| (at.place, "--max-connections limits the process")),
-            tcp.tcp_keepalive.as_ref().map(|at| (at.place, "keepalive is always on")),
-            tcp.max_connection_duration.as_ref().map(|at| (at.place, "connections may last")),
-            tcp.idle_timeout.as_ref().map(|at| (at.place, "--idle-timeout counts")),
-        ];
-        for (place, instead) in unused.into_iter().flatten() {
-            self.warn(place, format!("has no effect in this version: {instead}"));
-        }
-    }
-
-    fn connect_timeout(&self, policy: &Policy<'a>) -> Duration {
-        let given =
-            policy.pool.and_then(|pool| pool.tcp.as_ref()).and_then(|tcp| tcp.connect_timeout.as_ref());
-        given.map_or(self.workload.connect_timeout, |at| at.value)
     }
 }

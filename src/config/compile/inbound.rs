@@ -8,11 +8,11 @@ use super::{Compiler, ROOT_NAMESPACE, selects};
 use crate::config::resource::Resource;
 use crate::config::resource::security::{MtlsMode, MutualTls, PeerAuthentication};
 use crate::plan::authorize::Rules;
+use crate::plan::cluster::Cluster;
 use crate::plan::identity::SubjectAltName;
 use crate::plan::route::{HostPattern, SniTable};
 use crate::plan::{
-    Accept, Balance, ClientCertificate, Cluster, DestinationRoute, Endpoint, Entrance, Listener, Origin,
-    Role, Route, SniRoute, Target,
+    Accept, ClientCertificate, DestinationRoute, Entrance, Listener, Origin, Role, Route, SniRoute, Target,
 };
 
 impl Compiler<'_> {
@@ -20,14 +20,14 @@ impl Compiler<'_> {
     pub fn inbound(&mut self, listeners: &mut Vec<Listener>) {
         self.check_served();
         for (port, (host, app_port)) in &self.workload.inbound {
-            let cluster = Cluster {
-                name: format!("inbound|{port}||"),
-                endpoints: vec![Endpoint { host: host.clone(), port: *app_port, weight: 1 }],
-                originate: None,
-                connect_timeout: self.workload.connect_timeout,
-                balance: Balance::InOrder,
-                origin: Origin("--inbound".into()),
-            };
+            let cluster = Cluster::single(
+                Role::Sidecar,
+                format!("inbound|{port}||"),
+                host.clone(),
+                *app_port,
+                self.workload.connect_timeout,
+                "--inbound",
+            );
             let (mode, origin) = self.mtls(*port);
             let route = Arc::new(Route {
                 rules: Rules::default(),

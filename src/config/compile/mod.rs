@@ -13,6 +13,7 @@ mod registry;
 mod rules;
 mod sidecar;
 mod tls;
+mod traffic;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -23,8 +24,9 @@ use super::document::Spot;
 use super::report::Report;
 use super::resource::{Resource, Resources};
 use super::sources::Place;
+use crate::plan::cluster::Cluster;
 use crate::plan::policy::TlsPolicy;
-use crate::plan::{Cluster, CredentialName, Host, Listener, Origin, Role};
+use crate::plan::{CredentialName, Host, Listener, Origin, Role};
 use policy::Policies;
 use registry::Registry;
 use rules::VirtualServices;

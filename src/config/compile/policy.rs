@@ -6,8 +6,8 @@ use super::registry::Registry;
 use super::{Compiler, Identity, ROOT_NAMESPACE, Workload, full_name, selects, visible, whole};
 use crate::config::decode::{At, Labels};
 use crate::config::resource::destination_rule::{
-    ClientTls, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, Subset,
-    TrafficPolicy,
+    ClientTls, ConnectionPool, DestinationRule, LoadBalancer, OutlierDetection, PortPolicy, ProxyProtocol,
+    Subset, TcpPool, TrafficPolicy,
 };
 use crate::config::resource::{Resource, Resources};
 use crate::config::validate::items;
@@ -28,7 +28,11 @@ pub(super) struct Policy<'a> {
     pub outlier: Option<&'a OutlierDetection>,
     pub tls: Option<&'a ClientTls>,
     pub tunnel: Option<crate::config::sources::Place>,
-    pub proxy_protocol: Option<crate::config::sources::Place>,
+    pub proxy_protocol: Option<&'a ProxyProtocol>,
+    /// The pool of the top level, whatever applies to the port: Istio reads what is about listeners from there.
+    pub top_pool: Option<&'a TcpPool>,
+    /// Whether the top level or the subset binds clients to endpoints by their address.
+    pub by_source: bool,
     /// The labels of the subset.
     pub labels: Option<&'a Labels>,
     /// The rule whose parts these are.
@@ -169,7 +173,11 @@ fn port_level(policy: &TrafficPolicy, port: u16) -> Option<&PortPolicy> {
 fn shadowed(policy: &TrafficPolicy, settings: &PortPolicy) -> Vec<crate::config::sources::Place> {
     [
         policy.load_balancer.as_ref().filter(|_| settings.load_balancer.is_none()).map(|part| part.place),
-        policy.connection_pool.as_ref().filter(|_| settings.connection_pool.is_none()).map(|part| part.place),
+        policy
+            .connection_pool
+            .as_ref()
+            .filter(|pool| settings.connection_pool.is_none() && is_of_ports(pool))
+            .map(|part| part.place),
         policy
             .outlier_detection
             .as_ref()
@@ -181,6 +189,19 @@ fn shadowed(policy: &TrafficPolicy, settings: &PortPolicy) -> Vec<crate::config:
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Whether a pool has anything that a port-level entry would hide.
+fn is_of_ports(pool: &ConnectionPool) -> bool {
+    pool.http.is_some()
+        || pool.tcp.as_ref().is_none_or(|tcp| {
+            tcp.max_connections.is_some() || tcp.connect_timeout.is_some() || tcp.tcp_keepalive.is_some()
+        })
+}
+
+fn is_by_source(balancer: Option<&LoadBalancer>) -> bool {
+    let hash = balancer.and_then(|balancer| balancer.consistent_hash.as_ref());
+    hash.and_then(|hash| hash.use_source_ip.as_ref()).is_some_and(|at| at.value)
 }
 
 fn of_port<'a>(rule: &'a Resource<DestinationRule>, settings: &'a PortPolicy) -> Policy<'a> {
@@ -197,16 +218,21 @@ fn of_port<'a>(rule: &'a Resource<DestinationRule>, settings: &'a PortPolicy) ->
 fn base<'a>(rule: &'a Resource<DestinationRule>, top: &'a TrafficPolicy, port: u16) -> Policy<'a> {
     let place = |part: &At<crate::config::decode::Opaque>| part.place;
     let tunnel = top.tunnel.as_ref().map(place);
+    let top_pool = top.connection_pool.as_ref().and_then(|pool| pool.tcp.as_ref());
+    let by_source = is_by_source(top.load_balancer.as_ref());
     if let Some(settings) = port_level(top, port) {
-        return Policy { shadowed: shadowed(top, settings), tunnel, ..of_port(rule, settings) };
+        let shadowed = shadowed(top, settings);
+        return Policy { tunnel, top_pool, by_source, shadowed, ..of_port(rule, settings) };
     }
     Policy {
+        top_pool,
+        by_source,
         balancer: top.load_balancer.as_ref(),
         pool: top.connection_pool.as_ref(),
         outlier: top.outlier_detection.as_ref(),
         tls: top.tls.as_ref(),
         tunnel,
-        proxy_protocol: top.proxy_protocol.as_ref().map(place),
+        proxy_protocol: top.proxy_protocol.as_ref(),
         rule: Some(rule),
         ..Policy::default()
     }
@@ -219,6 +245,7 @@ fn refine<'a>(
     own: &'a TrafficPolicy,
     port: u16,
 ) {
+    policy.by_source |= is_by_source(own.load_balancer.as_ref());
     if let Some(settings) = port_level(own, port) {
         let labels = policy.labels;
         let mut hidden = std::mem::take(&mut policy.shadowed);
@@ -228,6 +255,8 @@ fn refine<'a>(
             labels,
             tunnel: policy.tunnel,
             proxy_protocol: policy.proxy_protocol,
+            top_pool: policy.top_pool,
+            by_source: policy.by_source,
             ..of_port(rule, settings)
         };
         return;
@@ -238,7 +267,7 @@ fn refine<'a>(
     policy.outlier = own.outlier_detection.as_ref().or(policy.outlier);
     policy.tls = own.tls.as_ref().or(policy.tls);
     policy.tunnel = own.tunnel.as_ref().map(|part| part.place).or(policy.tunnel);
-    policy.proxy_protocol = own.proxy_protocol.as_ref().map(|part| part.place).or(policy.proxy_protocol);
+    policy.proxy_protocol = own.proxy_protocol.as_ref().or(policy.proxy_protocol);
 }
 
 impl Compiler<'_> {

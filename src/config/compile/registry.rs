@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use super::{Workload, selects, visible};
 use crate::config::name;
-use crate::config::resource::service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
+use crate::config::resource::service_entry::Resolution as Written;
+use crate::config::resource::service_entry::{Location, ServiceEntry, WorkloadEntry};
 use crate::config::resource::{Resource, Resources};
 use crate::config::sources::Place;
 use crate::config::validate::gateway::{Protocol, protocol};
 use crate::config::validate::{items, network};
 use crate::plan::Host;
+use crate::plan::cluster::Resolution;
 use crate::plan::identity::SubjectAltName;
 use crate::plan::route::Network;
 
@@ -20,6 +22,7 @@ pub(super) struct Service<'a> {
     pub namespace: &'a str,
     pub ports: Vec<ServicePort>,
     pub finding: Finding,
+    pub resolution: Resolution,
     pub places: Vec<ServicePlace<'a>>,
     /// Part of the mesh: its endpoints may expect the mesh's TLS.
     pub internal: bool,
@@ -190,17 +193,22 @@ fn of_entry<'a>(
         Some(selector) => selected(resources, &entry.namespace, selector.labels.as_ref()),
         None => items(spec.endpoints.as_ref()).iter().collect(),
     };
-    let resolution = spec.resolution.as_ref().map_or(Resolution::None, |at| at.value.0);
+    let resolution = spec.resolution.as_ref().map_or(Written::None, |at| at.value.0);
     let finding = match resolution {
-        Resolution::None | Resolution::DynamicDns => Finding::OriginalDestination,
-        Resolution::Dns | Resolution::DnsRoundRobin if listed.is_empty() => Finding::ByName,
-        Resolution::Dns | Resolution::DnsRoundRobin | Resolution::Static => Finding::Listed,
+        Written::None | Written::DynamicDns => Finding::OriginalDestination,
+        Written::Dns | Written::DnsRoundRobin if listed.is_empty() => Finding::ByName,
+        Written::Dns | Written::DnsRoundRobin | Written::Static => Finding::Listed,
+    };
+    let resolution = match resolution {
+        Written::DnsRoundRobin => Resolution::OneEndpoint,
+        Written::None | Written::DynamicDns | Written::Dns | Written::Static => Resolution::Endpoints,
     };
     Service {
         host: host.to_ascii_lowercase(),
         namespace: &entry.namespace,
         ports: ports.collect(),
         finding,
+        resolution,
         places: places(&listed),
         internal: spec.location.as_ref().is_some_and(|at| at.value.0 == Location::MeshInternal),
         addresses: items(spec.addresses.as_ref()).iter().filter_map(|text| network(text).ok()).collect(),
@@ -236,6 +244,7 @@ fn of_service<'a>(
         namespace: &service.namespace,
         ports: ports.collect(),
         finding: if listed.is_empty() { Finding::ByName } else { Finding::Listed },
+        resolution: Resolution::Endpoints,
         places: places(&listed),
         internal: true,
         addresses: Vec::new(),

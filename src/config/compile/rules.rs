@@ -37,7 +37,7 @@ pub(super) struct VirtualServices<'a> {
 /// Where a route leads: upstreams, or through a gateway that this process plays as well.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Leads {
-    pub targets: Vec<(u32, std::sync::Arc<crate::plan::Cluster>)>,
+    pub targets: Vec<(u32, std::sync::Arc<crate::plan::cluster::Cluster>)>,
     pub inner_hops: Vec<InnerHop>,
 }
 

@@ -41,7 +41,7 @@ written! {
         tls: ClientTls = "tls",
         port_level_settings: At<Vec<PortPolicy>> = "portLevelSettings",
         tunnel: At<Opaque> = "tunnel",
-        proxy_protocol: At<Opaque> = "proxyProtocol",
+        proxy_protocol: ProxyProtocol = "proxyProtocol",
         retry_budget: At<Opaque> = "retryBudget",
     }
 }
@@ -132,9 +132,33 @@ written! {
     TcpPool {
         max_connections: At<i64> = "maxConnections",
         connect_timeout: At<Duration> = "connectTimeout",
-        tcp_keepalive: At<Opaque> = "tcpKeepalive",
+        tcp_keepalive: TcpKeepalive = "tcpKeepalive",
         max_connection_duration: At<Duration> = "maxConnectionDuration",
         idle_timeout: At<OrZero> = "idleTimeout",
+    }
+}
+
+written! {
+    /// `TcpKeepalive`.
+    TcpKeepalive {
+        probes: At<i64> = "probes",
+        time: At<Duration> = "time",
+        interval: At<Duration> = "interval",
+    }
+}
+
+written! {
+    /// `ProxyProtocol`.
+    ProxyProtocol {
+        version: At<OneOf<ProxyVersion>> = "version",
+    }
+}
+
+words! {
+    /// The form of the header.
+    ProxyVersion {
+        "V1" => V1,
+        "V2" => V2,
     }
 }
 
