@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::layout;
@@ -149,6 +149,13 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
+impl ReadError {
+    /// Whether it is that this directory itself is not there.
+    pub fn is_absence_of(&self, directory: &Path) -> bool {
+        matches!(self, Self::Io(path, error) if path == directory && error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// The system's words for an error, in our case and without its number.
 pub(crate) fn lower(error: &io::Error) -> String {
     let text = error.to_string().to_lowercase();
@@ -158,10 +165,12 @@ pub(crate) fn lower(error: &io::Error) -> String {
 /// Reads the directory of a credential, and the one beside it that holds its CA, if there is one.
 pub fn read(directory: &Path) -> Result<Content, ReadError> {
     let own = read_set(directory)?;
-    let apart = match layout::apart(directory).map(|apart| read_set(&apart)) {
+    let apart = match layout::apart(directory) {
+        Some(apart) => match read_set(&apart) {
+            Err(error) if error.is_absence_of(&apart) => None,
+            read => Some(read?),
+        },
         None => None,
-        Some(Err(ReadError::Io(_, error))) if error.kind() == io::ErrorKind::NotFound => None,
-        Some(read) => Some(read?),
     };
     Ok(Content { own, apart })
 }
@@ -183,11 +192,26 @@ fn open_place(directory: &Path) -> Result<(OwnedFd, bool), ReadError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, directory, flags, Mode::empty())
         .map_err(|error| ReadError::Io(directory.to_owned(), error.into()))?;
-    match openat(root.as_fd(), layout::DATA, flags, Mode::empty()) {
-        Ok(place) => Ok((place, true)),
-        Err(Errno::NOENT) => Ok((root, false)),
-        Err(error) => Err(ReadError::Io(directory.join(layout::DATA), error.into())),
+    let mut failed = Errno::NOENT;
+    for _ in 0..ATTEMPTS {
+        match openat(root.as_fd(), layout::DATA, flags, Mode::empty()) {
+            Ok(place) => return Ok((place, true)),
+            // The link can be swapped, and what it led to removed, between its reading and its following.
+            // To take the directory for one without a link then would be to read its files one by one.
+            Err(Errno::NOENT) if is_there(&root, layout::DATA) => {}
+            Err(Errno::NOENT) => return Ok((root, false)),
+            Err(error) => {
+                failed = error;
+                break;
+            }
+        }
     }
+    Err(ReadError::Io(directory.join(layout::DATA), failed.into()))
+}
+
+/// Whether there is an entry of this name, wherever it leads.
+fn is_there(directory: &OwnedFd, name: &str) -> bool {
+    statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 fn is_still(directory: &Path, place: &OwnedFd) -> bool {
@@ -265,14 +289,17 @@ mod tests {
             }
         };
         publish(0);
-        let done = AtomicBool::new(false);
+        let (enough, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                (1..500).for_each(publish);
-                done.store(true, Ordering::Release);
+                // On a busy machine whoever reads may get its turn seldom.
+                (1..100_000)
+                    .take_while(|version| *version < 500 || !enough.load(Ordering::Acquire))
+                    .for_each(publish);
+                ended.store(true, Ordering::Release);
             });
             let mut seen = std::collections::BTreeSet::new();
-            while !done.load(Ordering::Acquire) {
+            while !ended.load(Ordering::Acquire) {
                 let Content { own, .. } = match read(&place) {
                     Ok(content) => content,
                     // Faster than anything that a kubelet does.
@@ -282,9 +309,28 @@ mod tests {
                 let versions = ["tls.crt", "tls.key", "ca.crt"].map(|name| own.get(name));
                 assert!(versions[0].is_some() && versions.iter().all(|version| *version == versions[0]));
                 seen.insert(versions[0].map(<[u8]>::to_vec));
+                enough.store(seen.len() > 10, Ordering::Release);
             }
             assert!(seen.len() > 10, "only {} generations were seen", seen.len());
         });
+    }
+
+    #[test]
+    fn a_data_link_that_leads_nowhere_is_no_reason_to_read_what_is_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, apart) = (dir.path().join("mysql"), dir.path().join("mysql-cacert"));
+        for place in [&own, &apart] {
+            std::fs::create_dir(place).unwrap();
+            std::fs::write(place.join("ca.crt"), "of another time").unwrap();
+        }
+        for place in [&own, &apart] {
+            symlink("..gone", place.join("..data")).unwrap();
+            let message = read(&own).unwrap_err().to_string();
+            assert!(message.ends_with("..data: no such file or directory"), "{message}");
+            assert!(message.contains(&place.display().to_string()), "{message}");
+            std::fs::remove_file(place.join("..data")).unwrap();
+        }
+        assert!(read(&own).is_ok());
     }
 
     #[test]
