@@ -146,7 +146,8 @@ pub struct CommonFlags {
         default_value = "127.0.0.1:3306"
     )]
     pub listen: Vec<String>,
-    /// A directory with tls.crt, tls.key and ca.crt, plain or as a mounted Kubernetes secret; watched.
+    /// A directory with tls.crt, tls.key and ca.crt, plain or as a mounted Kubernetes secret; watched. One that is
+    /// still to appear in a folder that is there is waited for: connections are closed until then.
     #[arg(long, env = "TWINLOCK_CREDENTIALS", value_name = "DIR")]
     pub credentials: PathBuf,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::config::Configuration;
+use crate::config::{Awaited, Configuration, report};
 use crate::credentials::store::{Change, Store};
 use crate::credentials::watch::{self as credential_watch, Nudge};
 use crate::plan::cluster::Keepalive;
@@ -31,6 +32,8 @@ use crate::upstream::upstreams::Upstreams;
 
 /// Upstreams that a ready line names.
 const UPSTREAMS_TOLD_MAX: usize = 4;
+/// Entries of a folder among which one that was misspelt is looked for.
+const NEIGHBOURS_MAX: usize = 1000;
 /// One socket to each side.
 const DESCRIPTORS_OF_CONNECTION: u64 = 2;
 
@@ -99,21 +102,7 @@ impl Gateway {
         let store = Store::new(configuration.credentials);
         let mut warnings = configuration.warnings;
         warnings.extend(raise_descriptor_limit(&configuration.plan));
-        for slot in store.slots() {
-            match slot.refresh(clock::wall()) {
-                Change::Unchanged(_) | Change::Held => {}
-                Change::Published { warnings: found, .. } => {
-                    let directory = slot.source().directory.display();
-                    warnings.extend(found.iter().map(|warning| format!("{warning}: {directory}")));
-                }
-                Change::Refused(refusal) if configuration.starts_without_credentials => {
-                    warnings.push(format!(
-                        "connections that need it are closed until there is a usable credential: {refusal}"
-                    ));
-                }
-                Change::Refused(refusal) => return Err(StartError::Credential(refusal.to_string())),
-            }
-        }
+        warnings.extend(load(&store, configuration.awaited)?);
         let bound = configuration.plan.listeners.iter().map(|listener| {
             let socket = bind(listener.address).map_err(|error| StartError::Bind(listener.address, error))?;
             Ok((listener.clone(), socket))
@@ -172,6 +161,40 @@ impl Gateway {
         }
         Ok(Ended { cut })
     }
+}
+
+/// Looks at every credential for the first time; returns what should be known of them.
+fn load(store: &Store, awaited: Awaited) -> Result<Vec<String>, StartError> {
+    let mut warnings = Vec::new();
+    for slot in store.slots() {
+        let source = slot.source();
+        match slot.refresh(clock::wall()) {
+            Change::Unchanged(_) | Change::Held => {}
+            Change::Published { warnings: found, .. } => {
+                let directory = source.directory.display();
+                warnings.extend(found.iter().map(|warning| format!("{warning}: {directory}")));
+            }
+            Change::Refused(refusal) if awaited.covers(source, &refusal) => warnings.push(format!(
+                "connections that need it are closed until there is a usable credential: {refusal}{}",
+                meant(&source.directory)
+            )),
+            Change::Refused(refusal) => return Err(StartError::Credential(refusal.to_string())),
+        }
+    }
+    Ok(warnings)
+}
+
+/// The directory that was probably meant, where the one that was named is not there.
+fn meant(directory: &Path) -> String {
+    let (Some(folder), Some(name), false) = (directory.parent(), directory.file_name(), directory.exists())
+    else {
+        return String::new();
+    };
+    let there = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let entries = std::fs::read_dir(there).into_iter().flatten().take(NEIGHBOURS_MAX).flatten();
+    let names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let similar = report::similar(&name.to_string_lossy(), names.iter().map(String::as_str));
+    similar.map_or(String::new(), |name| format!(" (did you mean {}?)", folder.join(name).display()))
 }
 
 /// Obeys signals until the one to stop.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::report::Report;
 use super::server::TLS_PORT;
-use super::{Configuration, duration, name, policy, server};
+use super::{Awaited, Configuration, duration, name, policy, server};
 use crate::cli::{CommonFlags, EgressFlags, IngressFlags, ProcessFlags};
 use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
@@ -112,7 +112,7 @@ impl Common {
             plan: Plan { listeners: listeners.collect(), limits: self.limits, log_format: self.log_format },
             credentials: vec![self.credential],
             warnings,
-            starts_without_credentials: false,
+            awaited: Awaited::Absent,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::compile::{self, Identity, ROOT_NAMESPACE, Resolve, Workload};
 use super::flags::{self, Process};
 use super::report::Report;
-use super::{Configuration, name, resource, sources, validate};
+use super::{Awaited, Configuration, name, resource, sources, validate};
 use crate::cli::{ProcessFlags, WorkloadFlags};
 use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
@@ -49,7 +49,7 @@ pub fn load(
         credentials: credentials.collect(),
         plan: Plan { listeners, limits: process.limits, log_format: process.log_format },
         warnings: report.warning_lines(),
-        starts_without_credentials: true,
+        awaited: Awaited::Any,
     };
     (Some(configuration), report)
 }

@@ -15,6 +15,9 @@ pub mod resource;
 pub mod sources;
 pub mod validate;
 
+use std::path::Path;
+
+use crate::credentials::refusal::Refusal;
 use crate::credentials::store::Source;
 use crate::plan::Plan;
 
@@ -27,7 +30,33 @@ pub struct Configuration {
     pub credentials: Vec<Source>,
     /// What is allowed but should be known.
     pub warnings: Vec<String>,
-    /// Whether listeners may open before there are usable credentials, and close connections until then: of
-    /// many listeners one that waits for its secret must not keep the others (Istio).
-    pub starts_without_credentials: bool,
+    /// Which credentials need not be usable yet when listeners open.
+    pub awaited: Awaited,
+}
+
+/// Credentials that need not be usable yet when listeners open: connections that need them are closed until
+/// they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// One whose directory is still to appear in a folder that is there. What is there must be good.
+    Absent,
+    /// All: of many listeners one that waits for its secret must not keep the others (Istio).
+    Any,
+}
+
+impl Awaited {
+    /// Whether a credential that is refused for this reason is waited for.
+    pub fn covers(self, source: &Source, refusal: &Refusal) -> bool {
+        let folder_is_there = |directory: &Path| {
+            let absolute = std::path::absolute(directory).ok();
+            absolute.as_deref().and_then(Path::parent).is_some_and(Path::is_dir)
+        };
+        match (self, refusal) {
+            (Self::Any, _) => true,
+            (Self::Absent, Refusal::Read(error)) => {
+                error.is_absence_of(&source.directory) && folder_is_there(&source.directory)
+            }
+            (Self::Absent, _) => false,
+        }
+    }
 }

@@ -47,10 +47,11 @@ fn remove(path: &Path) {
 }
 
 #[test]
-fn a_directory_that_is_missing_is_named() {
+fn a_directory_in_a_folder_that_is_missing_is_named() {
     let certs = Certs::mint();
-    let absent = certs.dir.path().join("absent");
+    let absent = certs.dir.path().join("absent/ingress");
     ingress_with(&absent, &format!("--credentials: cannot read {}: no such file", absent.display()));
+    egress_with(&absent, &format!("--credentials: cannot read {}: no such file", absent.display()));
 }
 
 #[test]

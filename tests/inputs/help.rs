@@ -104,8 +104,8 @@ fn every_variable_counts_as_its_option_does() {
             let others = mandatory.chunks(2).filter(|given| given[0] != option);
             arguments.extend(others.flatten());
             let mut program = support::command(&arguments);
-            // No option accepts this; a directory of that name does not exist.
-            program.env(&variable, "?");
+            // No option accepts this; a folder of that name does not exist.
+            program.env(&variable, "?/?");
             assert_command_refused(program, &[&format!("twinlock: {option}: ")]);
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::mount::{shown, wait_until_shown, wait_until_watched};
 use crate::support::authority::{Authority, Identity, Leaf};
-use crate::support::socket::Backend;
+use crate::support::socket::{Backend, Ending, connect, echo, ending};
 use crate::support::{self, Certs, HOST, Program, Reader, path, peer};
 
 /// Takes the directory away and makes it again with a new leaf, twice; only events tell of it.
@@ -77,6 +77,62 @@ fn a_directory_that_is_a_link_is_followed_to_where_it_leads_now() {
         symlink(name, beside("next")).expect("a link");
         rename(&beside("next"), &certs.ingress());
         wait_until_shown(&ingress, &config, &new);
+    }
+}
+
+#[test]
+fn an_ingress_waits_for_a_directory_that_is_not_there_yet() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let config = peer::good_client_config(&certs);
+    let (root, identity) = (Authority::of(&certs), Identity::of(&certs.ingress()));
+    let away = certs.dir.path().join("away");
+    rename(&certs.ingress(), &away);
+    let ingress = Program::ingress(&certs, backend.address, &["--credentials-poll", "1h"]);
+    ingress.wait_for_stderr("connections that need it are closed until there is a usable credential");
+    assert!(ingress.stderr().contains(&format!("cannot read {}", path(&certs.ingress()))));
+    let alert = peer::alert(&mut peer::connect(ingress.address, config.clone()));
+    assert_eq!(alert, rustls::AlertDescription::InternalError);
+    let record = ingress.record();
+    assert_eq!([&record["outcome"], &record["closed_by"]], ["no_credential", "gateway"], "{record}");
+    // File by file: what lacks one is refused, not used.
+    root.install(&identity, &certs.ingress());
+    wait_until_shown(&ingress, &config, &identity);
+    assert!(away.is_dir());
+}
+
+#[test]
+fn an_egress_waits_for_a_directory_that_is_not_there_yet_and_sends_nothing_meanwhile() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let ingress = Program::ingress(&certs, backend.address, &[]);
+    let away = certs.dir.path().join("away");
+    rename(&certs.egress(), &away);
+    let mut egress = Program::egress(&certs, ingress.address, &["--credentials-poll", "1h"]);
+    egress.wait_for_stderr("connections that need it are closed until there is a usable credential");
+    assert_eq!(ending(&mut connect(egress.address)), Ending::Reset);
+    let record = egress.record();
+    assert_eq!([&record["outcome"], &record["closed_by"]], ["no_credential", "gateway"], "{record}");
+    // The other side was dialled and told nothing, not even the name.
+    let record = ingress.record();
+    assert!(record["sni"].is_null() && record["bytes_received"] == 0, "{record}");
+    rename(&away, &certs.egress());
+    egress.wait_for_stderr("credential loaded");
+    echo(&mut connect(egress.address), "served");
+    egress.stop();
+    assert_eq!(egress.said("credential refused"), 0, "{}", egress.stderr());
+}
+
+#[test]
+fn a_directory_that_was_misspelt_is_told_with_the_one_that_was_probably_meant() {
+    let certs = Certs::mint();
+    for (name, told) in [("ingres", Some("ingress")), ("elsewhere", None)] {
+        let directory = certs.dir.path().join(name);
+        let arguments = ["ingress", "--listen", "127.0.0.1:0", "--backend", "127.0.0.1:1", "--host", HOST];
+        let mut ingress = Program::start(&[&arguments[..], &["--credentials", path(&directory)]].concat());
+        ingress.stop();
+        let said = ingress.stderr();
+        let told = told.map(|name| format!("(did you mean {}?)", path(&certs.dir.path().join(name))));
+        assert!(told.as_ref().is_none_or(|told| said.contains(told)), "{said}");
+        assert_eq!(told.is_some(), said.contains("did you mean"), "{said}");
     }
 }
 
