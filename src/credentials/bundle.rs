@@ -289,7 +289,7 @@ impl Check<'_> {
         let usage = if shown_to_servers { KeyUsage::client_auth() } else { KeyUsage::server_auth() };
         let verify = |revocation| trust.verify(&leaf, intermediates, self.now, usage, revocation);
         match verify(Revocation::Ignored) {
-            Ok(()) => {
+            Ok(_) => {
                 if trust.has_lists() && verify(Revocation::Checked) == Err(Error::CertRevoked) {
                     self.warnings.push(Warning::OwnRevoked);
                 }

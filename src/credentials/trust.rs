@@ -3,12 +3,14 @@
 //! One of these belongs to a generation and is shared by every handshake of it; nothing is copied.
 
 use std::fmt;
+use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
     CertRevocationList, EndEntityCert, Error, ExpirationPolicy, ExtendedKeyUsageValidator,
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::Facts;
 
@@ -96,6 +98,7 @@ impl TrustBundle {
 
     /// Checks that a chain ends in one of the CAs, that all of it is valid now and for this use, and, if
     /// there are revocation lists, that each CA of the chain has one and has not revoked its part of it.
+    /// Returns when the first of the CAs of the chain expires, in seconds since 1970.
     pub fn verify(
         &self,
         leaf: &EndEntityCert<'_>,
@@ -103,7 +106,7 @@ impl TrustBundle {
         now: UnixTime,
         usage: impl ExtendedKeyUsageValidator,
         revocation: Revocation,
-    ) -> Result<(), Error> {
+    ) -> Result<Duration, Error> {
         let lists: Vec<_> = match revocation {
             Revocation::Checked => self.lists.iter().collect(),
             Revocation::Ignored => Vec::new(),
@@ -124,7 +127,7 @@ impl TrustBundle {
         let known = presented.iter().chain(&self.intermediates);
         let intermediates: Vec<_> = known.map(|der| CertificateDer::from(der.as_ref())).collect();
         let ends_in_time = |path: &VerifiedPath<'_>| self.is_valid(path.anchor(), now);
-        leaf.verify_for_usage(
+        let path = leaf.verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
             &self.roots,
             &intermediates,
@@ -132,16 +135,20 @@ impl TrustBundle {
             usage,
             options,
             Some(&ends_in_time),
-        )
-        .map(|_path| ())
+        )?;
+        let root = self.anchor_of(path.anchor())?.not_after;
+        let mut between = path.intermediate_certificates().map(|ca| not_after(&ca.der()));
+        between.try_fold(root, |earliest, next| Ok(earliest.min(next?))).map(Duration::from_secs)
+    }
+
+    fn anchor_of(&self, root: &TrustAnchor<'_>) -> Result<&Anchor, Error> {
+        let place = self.roots.iter().position(|candidate| std::ptr::eq(candidate, root));
+        place.and_then(|place| self.anchors.get(place)).ok_or(Error::UnknownIssuer)
     }
 
     fn is_valid(&self, root: &TrustAnchor<'_>, now: UnixTime) -> Result<(), Error> {
-        let place = self.roots.iter().position(|candidate| std::ptr::eq(candidate, root));
-        let Some(anchor) = place.and_then(|place| self.anchors.get(place)) else {
-            return Err(Error::UnknownIssuer);
-        };
-        let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let anchor = self.anchor_of(root)?;
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         if now.as_secs() > anchor.not_after {
             Err(Error::CertExpired { time: now, not_after: at(anchor.not_after) })
         } else if now.as_secs() < anchor.not_before {
@@ -150,6 +157,12 @@ impl TrustBundle {
             Ok(())
         }
     }
+}
+
+/// When a certificate expires, in seconds since 1970.
+fn not_after(der: &[u8]) -> Result<u64, Error> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Error::BadDer)?;
+    Ok(u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0))
 }
 
 impl fmt::Debug for TrustBundle {

@@ -101,7 +101,6 @@ mod tests {
 
     use crate::plan::outcome::{Side, Withdrawal};
     use crate::proxy::live::Live;
-    use crate::tls::presented::Presented;
     use crate::tls::standing::Register;
 
     const GRACE: Duration = Duration::from_secs(30);
@@ -115,10 +114,10 @@ mod tests {
 
     fn connections(count: u64) -> (Table, Vec<Arc<Live>>) {
         let (table, register) = (Table::default(), Register::default());
-        let peer = Presented { not_after: Duration::from_secs(EXPIRY), ..Presented::default() };
+        let until = Duration::from_secs(EXPIRY);
         let all: Vec<_> = (1..=count).map(|id| Arc::new(Live::new(id))).collect();
         for live in &all {
-            live.stand(Side::Downstream, register.enter(&[CertificateDer::from(vec![1])], &peer, 1));
+            live.stand(Side::Downstream, register.enter(&[CertificateDer::from(vec![1])], until, 1));
             table.enter(live);
         }
         (table, all)

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::ServerConfig;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
@@ -60,7 +59,7 @@ impl Termination {
         // Without a usable generation there is nothing new to judge by.
         let Ok(configs) = self.configs() else { return };
         let verify = |leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now| {
-            configs.verifier.verify_client_cert(leaf, rest, now).map(drop)
+            configs.verifier.judge(leaf, rest, now)
         };
         self.admitted.examine(configs.generation, verify, now);
     }

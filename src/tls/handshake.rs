@@ -28,6 +28,8 @@ pub struct Established {
     pub peer: Option<Arc<presented::Presented>>,
     /// Whether the peer would be let in again, from now on; `None` where it showed no certificate.
     pub standing: Option<Arc<Standing>>,
+    /// When the first certificate of the peer's chain expires, in seconds since 1970.
+    until: Duration,
     /// Plaintext that came in the same segments as the end of the handshake.
     pub plain: Vec<u8>,
     /// Part of a record that came with it.
@@ -37,8 +39,8 @@ pub struct Established {
 impl Established {
     /// Enters the peer among those that this generation has let in.
     pub(crate) fn enter(&mut self, register: &Register, generation: u64) {
-        if let Some(peer) = &self.peer {
-            self.standing = Some(register.enter(self.session.peer_chain(), peer, generation));
+        if self.peer.is_some() {
+            self.standing = Some(register.enter(self.session.peer_chain(), self.until, generation));
         }
     }
 }
@@ -93,7 +95,7 @@ pub(crate) async fn run(
     inbox: Vec<u8>,
     deadline: Instant,
 ) -> Result<Established, HandshakeError> {
-    let mut flight = Flight { inbox, plain: Vec::new(), outgoing: Vec::new() };
+    let mut flight = Flight { inbox, plain: Vec::new(), outgoing: Vec::new(), until: Duration::ZERO };
     presented::take();
     let mut peer = None;
     let ended = timeout_at(deadline, flight.drive(&mut session, stream, &mut peer)).await;
@@ -103,8 +105,8 @@ pub(crate) async fn run(
                 return Err(Failure::Tls(fault::closed_in_handshake()).into());
             };
             flight.inbox.shrink_to_fit();
-            let (plain, inbox) = (flight.plain, flight.inbox);
-            return Ok(Established { session, agreed, peer, standing: None, plain, inbox });
+            let Flight { plain, inbox, until, .. } = flight;
+            return Ok(Established { session, agreed, peer, standing: None, until, plain, inbox });
         }
         Err(failure) => failure,
     };
@@ -119,6 +121,8 @@ struct Flight {
     inbox: Vec<u8>,
     plain: Vec<u8>,
     outgoing: Vec<u8>,
+    /// When the first certificate of the peer's chain expires, in seconds since 1970.
+    until: Duration,
 }
 
 impl Flight {
@@ -162,6 +166,9 @@ impl Flight {
         // Taken at once: after an await this thread may be in the middle of another handshake.
         if let Some(presented) = presented::take() {
             *peer = Some(presented);
+        }
+        if let Some(until) = verify::take_until() {
+            self.until = until;
         }
         let consumed = fed.map_err(|fault| Failure::Tls(verify::with_names(fault)))?;
         self.inbox.drain(..consumed);

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
@@ -121,7 +120,7 @@ impl Origination {
         // Without a usable generation there is nothing new to judge by.
         let Ok(client) = self.client(public_roots) else { return };
         let verify = |leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now| {
-            client.verifier.verify_server_cert(leaf, rest, &client.name, &[], now).map(drop)
+            client.verifier.judge(leaf, rest, now)
         };
         self.accepted.examine(client.generation, verify, now);
     }

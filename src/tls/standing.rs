@@ -14,15 +14,14 @@ use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::fault;
-use super::presented::Presented;
 use crate::plan::outcome::{TlsFaultKind, Withdrawal};
 
 /// A peer that was let in.
 #[derive(Debug)]
 pub struct Standing {
     chain: Vec<CertificateDer<'static>>,
-    /// When its own certificate expires, in seconds since 1970.
-    not_after: Duration,
+    /// When the first certificate of its chain expires, up to the root, in seconds since 1970.
+    until: AtomicU64,
     /// The generation of the credential that it was judged by last.
     examined: AtomicU64,
     /// Why it would not be let in any more, by that generation; 0 if it would.
@@ -39,11 +38,15 @@ impl Standing {
             4 => Some(Withdrawal::Permission),
             _ => None,
         };
-        let expired = now.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now > self.not_after);
+        let until = Duration::from_secs(self.until.load(Ordering::Acquire));
+        let expired = now.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|now| now > until);
         judged.or(expired.then_some(Withdrawal::Expired))
     }
 
-    fn judge(&self, generation: u64, verdict: &Result<(), Error>) {
+    fn judge(&self, generation: u64, verdict: &Result<Duration, Error>) {
+        if let Ok(until) = verdict {
+            self.until.store(until.as_secs(), Ordering::Release);
+        }
         let code = match verdict.as_ref().err().and_then(withdrawal) {
             None => 0,
             Some(Withdrawal::Expired) => 1,
@@ -88,21 +91,26 @@ impl Register {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a peer that was let in by this generation.
+    /// Enters a peer that was let in by this generation; the first certificate of its chain expires then, in
+    /// seconds since 1970.
     pub(crate) fn enter(
         &self,
         chain: &[CertificateDer<'static>],
-        peer: &Presented,
+        until: Duration,
         generation: u64,
     ) -> Arc<Standing> {
-        let key = digest(chain);
+        let (key, until) = (digest(chain), until.as_secs());
         let mut known = self.lock();
         if let Some(standing) = known.get(&key).and_then(Weak::upgrade) {
+            // Where one way to a CA has expired, another may be left.
+            if standing.examined.load(Ordering::Acquire) == generation {
+                standing.until.fetch_max(until, Ordering::AcqRel);
+            }
             return standing;
         }
         let standing = Arc::new(Standing {
             chain: chain.to_vec(),
-            not_after: peer.not_after,
+            until: AtomicU64::new(until),
             examined: AtomicU64::new(generation),
             withdrawn: AtomicU8::new(0),
         });
@@ -118,7 +126,7 @@ impl Register {
     pub(crate) fn examine(
         &self,
         generation: u64,
-        verify: impl Fn(&CertificateDer<'_>, &[CertificateDer<'_>], UnixTime) -> Result<(), Error>,
+        verify: impl Fn(&CertificateDer<'_>, &[CertificateDer<'_>], UnixTime) -> Result<Duration, Error>,
         now: SystemTime,
     ) {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -148,9 +156,10 @@ fn digest(chain: &[CertificateDer<'_>]) -> Digest {
 mod tests {
     use super::*;
 
+    const UNTIL: Duration = Duration::from_secs(100);
+
     fn enter(register: &Register, name: u8, generation: u64) -> Arc<Standing> {
-        let presented = Presented { not_after: Duration::from_secs(100), ..Presented::default() };
-        register.enter(&[CertificateDer::from(vec![name])], &presented, generation)
+        register.enter(&[CertificateDer::from(vec![name])], UNTIL, generation)
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -165,7 +174,7 @@ mod tests {
         let judged = std::cell::Cell::new(0);
         let revoked = |leaf: &CertificateDer<'_>, _: &[CertificateDer<'_>], _| {
             judged.set(judged.get() + 1);
-            if leaf.as_ref() == [1] { Err(CertificateError::Revoked.into()) } else { Ok(()) }
+            if leaf.as_ref() == [1] { Err(CertificateError::Revoked.into()) } else { Ok(UNTIL) }
         };
         register.examine(1, revoked, at(0));
         assert_eq!(judged.get(), 0);
@@ -174,7 +183,7 @@ mod tests {
         assert_eq!(judged.get(), 2);
         assert_eq!((one.withdrawn(at(0)), other.withdrawn(at(0))), (Some(Withdrawal::Revoked), None));
         // What was taken back is given back.
-        register.examine(3, |_, _, _| Ok(()), at(0));
+        register.examine(3, |_, _, _| Ok(UNTIL), at(0));
         assert_eq!(one.withdrawn(at(0)), None);
     }
 
@@ -185,6 +194,22 @@ mod tests {
             (standing.withdrawn(at(100)), standing.withdrawn(at(101))),
             (None, Some(Withdrawal::Expired))
         );
+    }
+
+    #[test]
+    fn a_chain_holds_for_as_long_as_the_last_verdict_on_it_says() {
+        let register = Register::default();
+        let standing = enter(&register, 1, 1);
+        // Let in again a second time, by a way that holds for longer; a generation before has no say.
+        register.enter(&standing.chain, Duration::from_secs(200), 1);
+        register.enter(&standing.chain, Duration::from_secs(901), 0);
+        assert_eq!(standing.withdrawn(at(200)), None);
+        assert_eq!(standing.withdrawn(at(201)), Some(Withdrawal::Expired));
+        register.examine(2, |_, _, _| Ok(Duration::from_secs(150)), at(0));
+        assert_eq!(standing.withdrawn(at(151)), Some(Withdrawal::Expired));
+        register.examine(3, |_, _, _| Err(CertificateError::UnknownRevocationStatus.into()), at(0));
+        assert_eq!(standing.withdrawn(at(150)), None);
+        assert_eq!(standing.withdrawn(at(151)), Some(Withdrawal::Expired));
     }
 
     #[test]
@@ -204,8 +229,7 @@ mod tests {
     fn peers_that_have_left_are_forgotten() {
         let register = Register::default();
         for round in 0..1000_u32 {
-            let presented = Presented::default();
-            register.enter(&[CertificateDer::from(round.to_be_bytes().to_vec())], &presented, 1);
+            register.enter(&[CertificateDer::from(round.to_be_bytes().to_vec())], UNTIL, 1);
         }
         assert!(register.lock().len() < 100, "{}", register.lock().len());
     }

@@ -5,9 +5,10 @@
 //! good or bad, is left in a slot for the handshake that is running, so that a refusal can be
 //! recorded with the name of the refused. No check is skipped for a resumed session: nothing is resumed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -28,6 +29,14 @@ thread_local! {
     /// Which names were expected and which found, where that is what `feed` failed of: rustls' error has
     /// no room for a list.
     static MISMATCH: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Until when the chain that this thread's last `feed` let in holds: rustls takes nothing but a verdict.
+    static UNTIL: Cell<Option<Duration>> = const { Cell::new(None) };
+}
+
+/// When the first certificate of the chain that the last `feed` on this thread let in expires, in seconds since
+/// 1970; `None` if it let none in.
+pub(crate) fn take_until() -> Option<Duration> {
+    UNTIL.take()
 }
 
 /// The fault of the `feed` that has just failed on this thread, with the names that did not match.
@@ -49,6 +58,27 @@ impl ClientVerifier {
     pub(crate) fn new(trust: Arc<TrustBundle>, names: Vec<SubjectAltName>, mandatory: bool) -> Self {
         Self { trust, names, mandatory }
     }
+
+    /// Whether a client is let in, and when the first certificate of its chain expires, in seconds since 1970.
+    pub(crate) fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Duration, Error> {
+        let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
+        let presented = presented::note(end_entity, &leaf)?;
+        let identity = &presented.identity;
+        let usage = KeyUsage::client_auth();
+        let cas = self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked);
+        let until = cas.map_err(into_rustls)?.min(presented.not_after);
+        if self.names.is_empty() || self.names.iter().any(|name| name.matches(identity)) {
+            Ok(until)
+        } else {
+            note_mismatch(&self.names, identity);
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -67,17 +97,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
-        let presented = presented::note(end_entity, &leaf)?;
-        let identity = &presented.identity;
-        let usage = KeyUsage::client_auth();
-        self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked).map_err(into_rustls)?;
-        if self.names.is_empty() || self.names.iter().any(|name| name.matches(identity)) {
-            Ok(ClientCertVerified::assertion())
-        } else {
-            note_mismatch(&self.names, identity);
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
+        UNTIL.set(Some(self.judge(end_entity, intermediates, now)?));
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -121,6 +142,33 @@ impl ServerVerifier {
     pub(crate) fn new(trust: Arc<TrustBundle>, names: ServerNames) -> Self {
         Self { trust, names }
     }
+
+    /// Whether a server is let in, and when the first certificate of its chain expires, in seconds since 1970.
+    pub(crate) fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Duration, Error> {
+        let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
+        let presented = presented::note(end_entity, &leaf)?;
+        let identity = &presented.identity;
+        let usage = KeyUsage::server_auth();
+        let cas = self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked);
+        let until = cas.map_err(into_rustls)?.min(presented.not_after);
+        match &self.names {
+            ServerNames::Host(name) => leaf.verify_is_valid_for_subject_name(name).map_err(|error| {
+                note_mismatch(&[name.to_str()], identity);
+                into_rustls(error)
+            })?,
+            ServerNames::AnyOf(names) if names.iter().any(|name| name.matches(identity)) => {}
+            ServerNames::AnyOf(names) => {
+                note_mismatch(names, identity);
+                return Err(CertificateError::NotValidForName.into());
+            }
+        }
+        Ok(until)
+    }
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -133,22 +181,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
-        let presented = presented::note(end_entity, &leaf)?;
-        let identity = &presented.identity;
-        let usage = KeyUsage::server_auth();
-        self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked).map_err(into_rustls)?;
-        match &self.names {
-            ServerNames::Host(name) => leaf.verify_is_valid_for_subject_name(name).map_err(|error| {
-                note_mismatch(&[name.to_str()], identity);
-                into_rustls(error)
-            })?,
-            ServerNames::AnyOf(names) if names.iter().any(|name| name.matches(identity)) => {}
-            ServerNames::AnyOf(names) => {
-                note_mismatch(names, identity);
-                return Err(CertificateError::NotValidForName.into());
-            }
-        }
+        UNTIL.set(Some(self.judge(end_entity, intermediates, now)?));
         Ok(ServerCertVerified::assertion())
     }
 

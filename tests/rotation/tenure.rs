@@ -82,6 +82,62 @@ fn a_busy_client_is_cut_when_its_certificate_expires_and_its_neighbour_is_not() 
     assert_eq!(rest[0]["outcome"], "completed", "{rest:?}");
 }
 
+/// Each client's own certificate is good for a day; what vouches for some of them is not. No reload tells of it.
+#[test]
+fn a_client_is_cut_when_a_ca_of_its_chain_expires_and_one_of_a_ca_that_lasts_is_not() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let root = Authority::of(&certs);
+    let (brief, brief_root) =
+        (root.intermediate_for_seconds(10), Authority::called_for_seconds("a brief root", 10));
+    let bundled = root.intermediate_for_seconds(10).without_chain();
+    let bundle = [&root, &brief_root, &bundled].map(|ca| ca.pem.as_str()).concat();
+    std::fs::write(certs.ingress().join("ca.crt"), bundle).expect("written");
+    let more = ["--credentials-poll", "1h", "--revoked-grace", "1s"];
+    let mut ingress = Program::ingress(&certs, backend.address, &more);
+    let open = |ca: &Authority, name: &str| {
+        let identity = ca.issue(&Leaf::client(&[name]));
+        let mut client = peer::connect(ingress.address, config(&root, &identity));
+        echo(&mut client, "let in");
+        Busy::start(client)
+    };
+    let lasting = root.intermediate();
+    let cut = [open(&brief, "by.intermediate"), open(&brief_root, "by.root"), open(&bundled, "by.bundle")];
+    let (neighbour, another) = (open(&root, "neighbour.example"), open(&lasting, "another.example"));
+    cut.into_iter().for_each(Busy::cut);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let record = ingress.record();
+        let outcome = [&record["outcome"], &record["closed_by"]];
+        assert_eq!(outcome, ["peer_certificate_expired", "gateway"], "{record}");
+        told.push(record["downstream"]["peer"]["identity"].as_str().expect("a name").to_owned());
+    }
+    told.sort_unstable();
+    assert_eq!(told, ["by.bundle", "by.intermediate", "by.root"]);
+    neighbour.unharmed();
+    another.unharmed();
+    let rest = ingress.stop_and_take_records();
+    assert!(rest.iter().all(|record| record["outcome"] == "completed"), "{rest:?}");
+    assert_eq!(ingress.said("credential loaded"), 0, "{}", ingress.stderr());
+}
+
+#[test]
+fn an_egress_leaves_a_server_when_an_intermediate_of_its_chain_expires() {
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let brief = Authority::of(&certs).intermediate_for_seconds(10);
+    brief.issue(&Leaf::server(&[HOST])).install(&certs.ingress());
+    let ingress = Program::ingress(&certs, backend.address, &[]);
+    let egress = Program::egress(&certs, ingress.address, &AT_ONCE);
+    let mut client = connect(egress.address);
+    echo(&mut client, "to a good server");
+    assert_eq!(ending(&mut client), Ending::Reset);
+    let record = egress.record();
+    assert_eq!(
+        [&record["outcome"], &record["closed_by"]],
+        ["peer_certificate_expired", "gateway"],
+        "{record}"
+    );
+}
+
 #[test]
 fn a_client_is_cut_when_a_list_appears_that_revokes_it_and_its_neighbour_is_not() {
     let (certs, backend) = (Certs::mint(), Backend::echo());

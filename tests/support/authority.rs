@@ -30,7 +30,16 @@ impl Authority {
 
     /// The same, by this name.
     pub fn called(name: &str) -> Self {
-        let (params, key) = (Self::params(name), KeyPair::generate().expect("a key"));
+        Self::root(Self::params(name))
+    }
+
+    /// The same, for so many seconds.
+    pub fn called_for_seconds(name: &str, seconds: i64) -> Self {
+        Self::root(Self::params_for_seconds(name, seconds))
+    }
+
+    fn root(params: CertificateParams) -> Self {
+        let key = KeyPair::generate().expect("a key");
         let root = params.self_signed(&key).expect("a root");
         let (certificate, pem) = (root.der().clone(), root.pem());
         Self { issuer: Issuer::new(params, key), certificate, pem, chain_pem: String::new() }
@@ -38,10 +47,25 @@ impl Authority {
 
     /// One that this one vouches for.
     pub fn intermediate(&self) -> Self {
-        let (params, key) = (Self::params("an intermediate"), KeyPair::generate().expect("a key"));
+        self.vouch(Self::params("an intermediate"))
+    }
+
+    /// The same, for so many seconds.
+    pub fn intermediate_for_seconds(&self, seconds: i64) -> Self {
+        self.vouch(Self::params_for_seconds("a brief intermediate", seconds))
+    }
+
+    fn vouch(&self, params: CertificateParams) -> Self {
+        let key = KeyPair::generate().expect("a key");
         let signed = params.signed_by(&key, &self.issuer).expect("an intermediate");
         let (certificate, pem) = (signed.der().clone(), signed.pem());
         Self { issuer: Issuer::new(params, key), certificate, chain_pem: pem.clone(), pem }
+    }
+
+    /// The same, whose leaves bring nothing along.
+    #[must_use]
+    pub fn without_chain(self) -> Self {
+        Self { chain_pem: String::new(), ..self }
     }
 
     fn params(name: &str) -> CertificateParams {
@@ -49,6 +73,14 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params
+    }
+
+    fn params_for_seconds(name: &str, seconds: i64) -> CertificateParams {
+        let now = OffsetDateTime::from(clock::wall());
+        let mut params = Self::params(name);
+        (params.not_before, params.not_after) =
+            (now - Duration::minutes(1), now + Duration::seconds(seconds));
         params
     }
 
