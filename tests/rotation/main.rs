@@ -5,7 +5,9 @@ mod support;
 
 mod directory;
 mod leaves;
+mod load;
 mod mount;
+mod prompt;
 mod storm;
 mod tenure;
 mod trust;

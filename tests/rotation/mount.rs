@@ -32,14 +32,16 @@ pub fn wait_until_shown(ingress: &Program, config: &ClientConfig, identity: &Ide
 /// Waits until the directory and its parent are watched: what changes from then on raises an event, if
 /// there is anything that could.
 pub fn wait_until_watched(program: &Program) {
-    let watches = || {
-        let descriptors = std::fs::read_dir(format!("/proc/{}/fdinfo", program.pid())).expect("descriptors");
-        let info = |entry: std::io::Result<std::fs::DirEntry>| {
-            std::fs::read_to_string(entry.expect("a descriptor").path()).unwrap_or_default()
-        };
-        descriptors.map(info).map(|info| info.matches("inotify wd:").count()).sum::<usize>()
+    wait_until("the watches", || watches(program) >= 2);
+}
+
+/// How many directories the kernel watches for the program.
+pub fn watches(program: &Program) -> usize {
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fdinfo", program.pid())).expect("descriptors");
+    let info = |entry: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(entry.expect("a descriptor").path()).unwrap_or_default()
     };
-    wait_until("the watches", || watches() >= 2);
+    descriptors.map(info).map(|info| info.matches("inotify wd:").count()).sum()
 }
 
 /// A secret as the kubelet mounts it: files are links through `..data`, which is swapped at once.

@@ -1,28 +1,34 @@
-//! A thousand random changes of a credential directory: nothing mixed is ever shown, nobody is refused while
-//! a good generation exists, nobody is cut off, every refusal has its reason, and nothing is left behind.
+//! A thousand random changes of a credential directory under a hundred new connections a second: nothing
+//! mixed is ever shown, nobody is refused while a good generation exists, nobody is cut off, every refusal has
+//! its reason, and nothing is left behind.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use twinlock::clock;
 use twinlock::credentials::needs::{Needs, Use};
 use twinlock::credentials::store::{Change, Source, Store};
 use twinlock::plan::CredentialName;
 use twinlock::plan::route::HostPattern;
 
-use crate::mount::{Mount, shown_at, wait_until_shown};
+use crate::load::Load;
+use crate::mount::{Mount, wait_until_shown};
 use crate::support::authority::{Authority, Identity, Leaf};
-use crate::support::peer;
+use crate::support::confined::bound_by_permissions;
 use crate::support::socket::{Backend, echo};
-use crate::support::{Certs, HOST, Program, path, wait_until};
+use crate::support::{Certs, HOST, Program, Reader, anonymous_bytes, path, peer, wait_until};
 
 const CHANGES: usize = 1_000;
+/// Changes until the program holds whatever it comes to hold.
+const WARM_UP: usize = 200;
+/// What its memory may grow by after that, in bytes: it would be far more if each change or each connection
+/// left anything.
+const GROWTH_MAX: usize = 4 << 20;
 const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 
 /// What somebody does to a directory.
@@ -44,6 +50,10 @@ enum Act {
     Fifo(usize),
     /// A file that nobody may read, unless they may read everything.
     Forbid(usize),
+    /// A file that may be read again.
+    Allow(usize),
+    /// A directory that nobody may look into, until the next change.
+    Lock,
     /// The whole directory is gone for a moment.
     Away,
 }
@@ -57,7 +67,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..3_usize).prop_map(Act::Empty),
         1 => (0..3_usize).prop_map(Act::Delete),
         1 => (0..3_usize).prop_map(Act::Fifo),
-        1 => (0..3_usize).prop_map(Act::Forbid),
+        2 => (0..3_usize).prop_map(Act::Forbid),
+        2 => (0..3_usize).prop_map(Act::Allow),
+        1 => Just(Act::Lock),
         1 => Just(Act::Away),
     ]
 }
@@ -82,6 +94,8 @@ impl Stage {
     }
 
     fn act(&mut self, act: Act) {
+        permit(&self.mount.directory, 0o755);
+        clear(act, self);
         let set = self.mount.directory.join("..data");
         let file = |number: usize| set.join(FILES[number]);
         match act {
@@ -112,11 +126,9 @@ impl Stage {
                 let mode = Mode::RUSR | Mode::WUSR;
                 mknodat(CWD, file(number), FileType::Fifo, mode, 0).expect("a FIFO");
             }
-            Act::Forbid(number) => {
-                use std::os::unix::fs::PermissionsExt as _;
-                // It may be gone already.
-                drop(std::fs::set_permissions(file(number), std::fs::Permissions::from_mode(0o000)));
-            }
+            Act::Forbid(number) => permit(&file(number), 0o000),
+            Act::Allow(number) => permit(&file(number), 0o644),
+            Act::Lock => permit(&self.mount.directory, 0o000),
             Act::Away => {
                 let away = self.mount.directory.with_extension("away");
                 std::fs::rename(&self.mount.directory, &away).expect("renamed");
@@ -126,7 +138,13 @@ impl Stage {
     }
 }
 
-/// Opening a FIFO for writing would wait for a reader, so what is in the way is removed by whoever writes.
+fn permit(path: &Path, mode: u32) {
+    // It may be gone already.
+    drop(std::fs::set_permissions(path, Permissions::from_mode(mode)));
+}
+
+/// Opening a FIFO for writing would wait for a reader, and a file that is forbidden is forbidden to us, too: what
+/// is in the way is removed by whoever writes.
 fn clear(act: Act, stage: &Stage) {
     use std::os::unix::fs::FileTypeExt as _;
     let set = stage.mount.directory.join("..data");
@@ -135,11 +153,19 @@ fn clear(act: Act, stage: &Stage) {
         if file.symlink_metadata().is_ok_and(|found| found.file_type().is_fifo()) {
             std::fs::remove_file(&file).expect("removed");
         }
+        permit(&file, 0o644);
     };
     match act {
         Act::KeyAlone(_) => clear("tls.key"),
         Act::Half(number) | Act::Empty(number) => clear(FILES[number]),
-        Act::Swap(_) | Act::Overwrite(_) | Act::Delete(_) | Act::Fifo(_) | Act::Forbid(_) | Act::Away => {}
+        Act::Swap(_)
+        | Act::Overwrite(_)
+        | Act::Delete(_)
+        | Act::Fifo(_)
+        | Act::Forbid(_)
+        | Act::Allow(_)
+        | Act::Lock
+        | Act::Away => {}
     }
 }
 
@@ -160,7 +186,6 @@ proptest! {
         let known: HashSet<_> = stage.leaves.iter().map(|leaf| leaf.leaf().clone()).collect();
         let mut generation = 1;
         for act in acts {
-            clear(act, &stage);
             stage.act(act);
             let change = slot.refresh(clock::wall());
             let current = slot.current().expect("the last good one stays");
@@ -182,85 +207,93 @@ proptest! {
     }
 }
 
-/// Clients that come one after the other until told to stop: how many came, and what the refused were told.
-fn come(address: SocketAddr, config: &ClientConfig, known: &HashSet<Vec<u8>>, stop: &AtomicBool) -> usize {
-    let mut came = 0;
-    while !stop.load(Ordering::Relaxed) {
-        // It verifies the signature by the key of the certificate, so a mixed pair would fail here.
-        let leaf = shown_at(address, config).unwrap_or_else(|| panic!("client {came} was refused"));
-        assert!(known.contains(leaf.as_ref()), "client {came} was shown an unknown certificate");
-        came += 1;
-        pause(5);
-    }
-    came
-}
-
-#[allow(clippy::disallowed_methods, reason = "the pace of a load, not a wait for anything")]
-fn pause(millis: u64) {
-    std::thread::sleep(Duration::from_millis(millis));
-}
-
-/// Open descriptors and kilobytes of memory of the program.
+/// Open descriptors of the program, and the memory that is its alone, in bytes.
 fn holds(program: &Program) -> (usize, usize) {
-    let process = format!("/proc/{}", program.pid());
-    let descriptors = std::fs::read_dir(Path::new(&process).join("fd")).expect("descriptors").count();
-    let status = std::fs::read_to_string(Path::new(&process).join("status")).expect("status");
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("memory");
-    (descriptors, resident.trim().trim_end_matches(" kB").parse().expect("a number"))
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", program.pid())).expect("descriptors").count();
+    (descriptors, anonymous_bytes(program))
 }
 
 #[test]
-fn a_thousand_changes_under_load_lose_nobody_and_leave_nothing_behind() {
+fn a_thousand_changes_under_a_hundred_new_connections_a_second_lose_nobody_and_leave_nothing_behind() {
     let (certs, backend) = (Certs::mint(), Backend::echo());
     let mut stage = Stage::new(&certs);
-    let server = backend.address.to_string();
-    let directory = stage.mount.directory.clone();
+    let (server, directory) = (backend.address.to_string(), stage.mount.directory.clone());
     let arguments = ["ingress", "--listen", "127.0.0.1:0", "--backend", &server, "--host", HOST];
-    let more = ["--credentials", path(&directory), "--credentials-poll", "20ms"];
-    let mut ingress = Program::start(&[&arguments[..], &more].concat());
+    let more = ["--credentials", path(&directory), "--credentials-poll", "20ms", "--log-format", "json"];
+    // Changes of permissions must bite.
+    let Some(command) = bound_by_permissions(certs.dir.path(), &[&arguments[..], &more].concat()) else {
+        return;
+    };
+    let mut ingress = Program::launch(command, Reader::Reads, Reader::Reads);
     let config = peer::good_client_config(&certs);
     let known: HashSet<_> = stage.leaves.iter().map(|leaf| leaf.leaf().to_vec()).collect();
     let mut open: Vec<_> = (0..10).map(|_| peer::connect(ingress.address, config.clone())).collect();
-    for client in &mut open {
-        echo(client, "here first");
-    }
-    let before = holds(&ingress);
-
-    let (stop, address) = (AtomicBool::new(false), ingress.address);
-    let came: usize = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..2).map(|_| scope.spawn(|| come(address, &config, &known, &stop))).collect();
-        let mut runner = proptest::test_runner::TestRunner::deterministic();
-        for _ in 0..CHANGES {
-            let drawn = act().new_tree(&mut runner).expect("an act").current();
-            clear(drawn, &stage);
-            stage.act(drawn);
-            pause(10);
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut before = None;
+    let judge =
+        |shown: &CertificateDer<'_>| assert!(known.contains(shown.as_ref()), "an unknown certificate");
+    let load = Load::run(ingress.address, &config, judge, |load| {
+        for change in 0..CHANGES {
+            if change == WARM_UP {
+                before = Some(holds(&ingress));
+            }
+            if change % 100 == 0 {
+                for client in &mut open {
+                    echo(client, "still here");
+                }
+            }
+            stage.act(act().new_tree(&mut runner).expect("an act").current());
+            // The kernel's events wait for each other, an order does not: it looks at nearly every change.
+            ingress.signal("HUP");
+            // However slow the machine is, each change has a connection that began after it.
+            load.wait_for_another();
         }
-        stop.store(true, Ordering::Relaxed);
-        clients.into_iter().map(|client| client.join().expect("a client")).sum()
     });
-    assert!(came > 200, "only {came} clients came");
+    tell(&format!("{CHANGES} changes, {} connections in {:?}", load.connections, load.time));
+    assert!(load.connections >= CHANGES, "{load:?}");
+
+    stage.act(Act::Allow(0));
     let last = stage.root.issue(&Leaf::server(&[HOST]));
     stage.mount.update(&stage.root, &last);
     wait_until_shown(&ingress, &config, &last);
     for client in &mut open {
         echo(client, "still here");
     }
-
+    let before = before.expect("what it held");
     // A client that is gone may be a moment in the closing.
     wait_until("the descriptors", || holds(&ingress).0 <= before.0 + 5);
-    let (_, resident) = holds(&ingress);
-    assert!(resident < before.1 + 32 * 1024, "{resident} kB after {} kB", before.1);
+    let after = holds(&ingress);
+    tell(&format!("descriptors and bytes: {before:?}, and in the end {after:?}"));
+    assert!(after.1 < before.1 + GROWTH_MAX, "{after:?} after {before:?}");
     for client in &mut open {
         peer::half_close(client);
     }
-    ingress.stop();
+    let records = ingress.stop_and_take_records();
+    let completed = records.iter().filter(|record| record["outcome"] == "completed").count();
+    assert_eq!(completed, load.connections + open.len());
+    check_refusals(&ingress);
+}
+
+/// What the program said of changes that it did not take.
+fn check_refusals(ingress: &Program) {
     let said = ingress.stderr();
     let refused: Vec<_> = said.lines().filter(|line| line.contains("credential refused")).collect();
-    assert!(refused.len() > 20, "only {} refusals", refused.len());
-    for line in refused {
+    assert!(refused.len() > 100, "only {} refusals", refused.len());
+    for line in &refused {
         assert!(line.contains("expected ") || line.contains("cannot read "), "{line}");
     }
-    assert!(ingress.said("credential loaded") > 20, "{said}");
+    let denied = |what: &str| {
+        refused.iter().filter(|line| line.contains("permission denied") && line.contains(what)).count()
+    };
+    // A file, and the directory itself.
+    let (files, directories) =
+        (denied("/tls.crt:") + denied("/tls.key:") + denied("/ca.crt:"), denied("/mount"));
+    assert!(files > 10 && directories > files, "{files} files and {directories} in all could not be read");
+    assert!(ingress.said("credential loaded") > 100, "{said}");
     assert!(!said.contains("panicked"), "{said}");
+}
+
+#[allow(clippy::print_stderr, reason = "figures for whoever asks for them with --nocapture")]
+fn tell(text: &str) {
+    eprintln!("{text}");
 }

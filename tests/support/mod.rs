@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod authority;
+pub mod confined;
 pub mod forger;
 pub mod link;
 pub mod peer;
