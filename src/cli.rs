@@ -129,6 +129,9 @@ pub struct IngressFlags {
     /// A subject alternative name (DNS, URI or IP) of clients that may connect; repeatable [default: any client of the CA].
     #[arg(long, env = "TWINLOCK_ALLOW_SAN", value_name = "NAME", value_delimiter = ',')]
     pub allow_san: Vec<String>,
+    /// Tell the backend who its client is, by the header of the PROXY protocol: v1 or v2 [default: not at all].
+    #[arg(long, env = "TWINLOCK_SEND_PROXY_PROTOCOL", value_name = "VERSION")]
+    pub send_proxy_protocol: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as the help of the group")]
     pub common: CommonFlags,

@@ -88,7 +88,7 @@ pub async fn run(probe: Probe, now: SystemTime) -> Result<Findings, String> {
     let permit = authorize(&Rules::default(), None).map_err(|_| "nobody may connect".to_owned())?;
     let upstreams = Upstreams::new(Resolver::new(Handle::current()));
     let (cluster, nobody) = (Arc::new(probe.cluster), Ipv4Addr::UNSPECIFIED.into());
-    let dialling = dial(permit, &upstreams, &cluster, nobody, 0, Instant::now() + probe.timeout);
+    let dialling = dial(permit, &upstreams, &cluster, nobody, Vec::new(), 0, Instant::now() + probe.timeout);
     let reached = match dialling {
         Ok(mut dialling) => dialling.next().await,
         Err(error) => Err(error),

@@ -10,7 +10,7 @@ use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
 use crate::credentials::trust::CrlExpired;
 use crate::plan::authorize::Rules;
-use crate::plan::cluster::Cluster;
+use crate::plan::cluster::{Cluster, ProxyHeader};
 use crate::plan::limits::{Limits, OnTruncation, RekeyAfter};
 use crate::plan::policy::TlsPolicy;
 use crate::plan::route::SniTable;
@@ -60,6 +60,14 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
         .iter()
         .filter_map(|san| report.note("--allow-san", name::subject_alt_name(san)))
         .collect();
+    let proxy_header = match flags.send_proxy_protocol.as_deref() {
+        None => None,
+        Some("v1") => Some(ProxyHeader::V1),
+        Some("v2") => Some(ProxyHeader::V2),
+        Some(other) => {
+            report.note("--send-proxy-protocol", Err(format!("expected v1 or v2, found {other:?}")))
+        }
+    };
     let needs = Needs::mutual(Use::Server(hosts.clone()));
     let common = common(&flags.common, needs, &mut report);
     let (Some((host, port)), Some(common), true) = (backend, common, report.is_empty()) else {
@@ -74,7 +82,7 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
     });
     let cluster =
         server::cluster(Role::Ingress, (host, port), None, common.limits.connect_timeout, "--backend");
-    let route = route(Rules { names }, cluster);
+    let route = route(Rules { names }, Cluster { proxy_header, ..cluster });
     Ok(common.configuration(Role::Ingress, Vec::new(), || {
         let (hosts, accept, origin) = (hosts.clone(), Some(accept.clone()), Origin("--host".into()));
         Entrance::Tls(SniTable::new(vec![SniRoute { hosts, accept, route: route.clone(), origin }]))

@@ -30,6 +30,8 @@ pub struct Cluster {
     pub outliers: Option<Outliers>,
     /// How many connections there may be, and what holds for each.
     pub pool: Pool,
+    /// What tells the server who its client is, before everything else; `None` tells nothing.
+    pub proxy_header: Option<ProxyHeader>,
     /// Where the service and its policy are defined.
     pub origin: Origin,
 }
@@ -54,6 +56,7 @@ impl Cluster {
             balance: Balance::InOrder,
             outliers: None,
             pool: Pool::default(),
+            proxy_header: None,
             origin: Origin(origin.into()),
         }
     }
@@ -94,6 +97,15 @@ pub enum Balance {
     Random,
     /// The client's address decides.
     SourceAddress,
+}
+
+/// The header of the PROXY protocol (Istio `ProxyProtocol`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// A line of text.
+    V1,
+    /// Bytes, with more about the client's TLS where the hop to the server is plaintext.
+    V2,
 }
 
 /// When an endpoint that fails is left alone, and for how long (Istio `OutlierDetection`).

@@ -18,7 +18,7 @@ use super::relay::Relay;
 use super::warnings::Warnings;
 use super::worker::Place;
 use crate::plan::authorize::{Permit, authorize};
-use crate::plan::cluster::Cluster;
+use crate::plan::cluster::{Cluster, ProxyHeader};
 use crate::plan::outcome::{Blame, Outcome, Side};
 use crate::plan::{Accept, DestinationRoute, Entrance, Listener, Plan, Route, route};
 use crate::telemetry::access_log::AccessLog;
@@ -27,6 +27,7 @@ use crate::tls::handshake::{Established, Failure, HandshakeError};
 use crate::tls::originate::{self, Originations};
 use crate::tls::presented::Presented;
 use crate::upstream::dial::{DialError, Lease, Reached, dial};
+use crate::upstream::proxy_protocol::{self, Told, ToldTls};
 use crate::upstream::upstreams::Upstreams;
 
 /// Everything a connection needs of the process, one for all of them.
@@ -75,7 +76,7 @@ async fn begin(
     let mut record = Record::open(context.clone(), listener.clone(), place.live().clone(), client);
     let socket = Socket::accepted(stream);
     let set_up = {
-        let phase = pin!(set_up(&context, &listener, &place, socket, client.ip(), &mut record));
+        let phase = pin!(set_up(&context, &listener, &place, socket, client, &mut record));
         or_ordered(place.live(), phase).await
     };
     match set_up {
@@ -112,7 +113,7 @@ async fn set_up(
     listener: &Listener,
     place: &Place,
     socket: Socket,
-    client: IpAddr,
+    client: SocketAddr,
     record: &mut Record,
 ) -> Result<(Leg, Leg, Lease), Outcome> {
     let (route, downstream, peer) = admit(context, listener, socket, record).await?;
@@ -126,8 +127,31 @@ async fn set_up(
     let identity = peer.as_deref().map(|peer| &peer.identity);
     let permit = authorize(&route.rules, identity).map_err(|_| Outcome::Denied)?;
     place.admit()?;
-    let (upstream, lease) = reach(context, cluster, permit, client, record).await?;
+    let preface = match cluster.proxy_header {
+        Some(version) => preface(version, cluster, client, &downstream, record)?,
+        None => Vec::new(),
+    };
+    let (upstream, lease) = reach(context, cluster, permit, client.ip(), preface, record).await?;
     Ok((downstream, upstream, lease))
+}
+
+/// What tells the server who its client is. It goes in plaintext: what the client's TLS has hidden is told only
+/// where everything goes in plaintext.
+fn preface(
+    version: ProxyHeader,
+    cluster: &Cluster,
+    client: SocketAddr,
+    downstream: &Leg,
+    record: &Record,
+) -> Result<Vec<u8>, Outcome> {
+    let destination = downstream.local_address().map_err(|_| Outcome::Reset(Side::Downstream))?;
+    let hidden = cluster.originate.is_some();
+    let tls = record.client_tls().filter(|_| !hidden).map(|(agreed, certificate)| {
+        let (version, cipher) = (agreed.version(), agreed.cipher());
+        ToldTls { version, cipher, certificate }
+    });
+    let authority = record.sni_so_far().filter(|_| !hidden);
+    Ok(proxy_protocol::header(version, Told { client, destination, authority, tls }))
 }
 
 /// The hop to the server: to the endpoint whose turn it is, or to the next if that one cannot be reached or
@@ -137,10 +161,11 @@ async fn reach(
     cluster: &Arc<Cluster>,
     permit: Permit,
     client: IpAddr,
+    preface: Vec<u8>,
     record: &mut Record,
 ) -> Result<(Leg, Lease), Outcome> {
     let deadline = Instant::now() + cluster.connect_timeout;
-    let dialled = dial(permit, &context.upstreams, cluster, client, fastrand::u64(..), deadline);
+    let dialled = dial(permit, &context.upstreams, cluster, client, preface, fastrand::u64(..), deadline);
     let mut dialling = dialled.map_err(dial_outcome)?;
     let mut failure = None;
     loop {

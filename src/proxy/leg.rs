@@ -5,7 +5,7 @@
 //! cut the connection short, the peer must not mistake it for a whole answer.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -284,6 +284,11 @@ impl Leg {
             self.sending = Sending::Ending;
         }
         Ok(())
+    }
+
+    /// Where the peer has connected to.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.socket.stream.local_addr()
     }
 
     /// Whether there may be more to read that no event will tell of.

@@ -65,6 +65,17 @@ impl Record {
         self.sni = sni.map(Into::into);
     }
 
+    /// The SNI so far.
+    pub fn sni_so_far(&self) -> Option<&str> {
+        self.sni.as_deref()
+    }
+
+    /// What the handshake with the client settled, and whether it has shown a certificate; `None` before it, and
+    /// for a client that does not speak TLS with us.
+    pub fn client_tls(&self) -> Option<(Agreed, bool)> {
+        Some((self.downstream.agreed?, self.downstream.presented.is_some()))
+    }
+
     /// Where the connection goes.
     pub fn cluster(&mut self, cluster: Arc<Cluster>) {
         self.cluster = Some(cluster);

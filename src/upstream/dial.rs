@@ -54,6 +54,8 @@ pub struct Dialling<'dial> {
     cluster: &'dial Arc<Cluster>,
     draw: Draw,
     deadline: Instant,
+    /// What an endpoint is sent before everything else.
+    preface: Vec<u8>,
     slot: Slot,
     roster: Option<Arc<Roster>>,
     /// The endpoints that were tried before the last.
@@ -75,12 +77,14 @@ pub struct Lease {
     _visit: Visit,
 }
 
-/// Begins to connect to an upstream that this connection may reach. `random` is drawn for it.
+/// Begins to connect to an upstream that this connection may reach. `random` is drawn for it, and `preface` is
+/// sent to the endpoint that is reached.
 pub fn dial<'dial>(
     _spent: Permit,
     upstreams: &'dial Upstreams,
     cluster: &'dial Arc<Cluster>,
     client: IpAddr,
+    preface: Vec<u8>,
     random: u64,
     deadline: Instant,
 ) -> Result<Dialling<'dial>, DialError> {
@@ -93,6 +97,7 @@ pub fn dial<'dial>(
         cluster,
         draw,
         deadline,
+        preface,
         slot,
         roster: None,
         tried: Vec::new(),
@@ -121,7 +126,7 @@ impl Dialling<'_> {
             let others = roster.len().saturating_sub(self.tried.len()).max(1);
             let share = (left / u32::try_from(others).unwrap_or(u32::MAX)).max(SHARE_MIN).min(left);
             let visit = Visit::to(&member.place);
-            let attempt = timeout_at((now + share).into(), reach(&member.addresses)).await;
+            let attempt = timeout_at((now + share).into(), reach(&member.addresses, &self.preface)).await;
             match attempt.unwrap_or(Err(DialError::Timeout)) {
                 Ok(stream) => return Ok(Reached { stream, visit }),
                 Err(error @ DialError::Exhausted(_)) => return Err(error),
@@ -158,11 +163,23 @@ impl Dialling<'_> {
     }
 }
 
-async fn reach(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
-    match *addresses {
-        [one] => connect(one).await.map_err(unreachable),
-        _ => connect_first(addresses).await,
+async fn reach(addresses: &[SocketAddr], preface: &[u8]) -> Result<TcpStream, DialError> {
+    let stream = match *addresses {
+        [one] => connect(one).await.map_err(unreachable)?,
+        _ => connect_first(addresses).await?,
+    };
+    let mut rest = preface;
+    while !rest.is_empty() {
+        let written = match stream.try_write(rest) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await.map(|()| 0),
+            written => written,
+        };
+        let broken = |error: io::Error| {
+            DialError::Unreachable(format!("cannot send the header of the PROXY protocol: {}", error.kind()))
+        };
+        rest = &rest[written.map_err(broken)?..];
     }
+    Ok(stream)
 }
 
 type Attempt = Result<TcpStream, (SocketAddr, io::Error)>;
@@ -267,7 +284,7 @@ mod tests {
         let (permit, deadline) =
             (authorize(&Rules::default(), None).unwrap(), Instant::now() + cluster.connect_timeout);
         let (cluster, client) = (Arc::new(cluster), IpAddr::from([127, 0, 0, 1]));
-        let mut dialling = dial(permit, upstreams, &cluster, client, 0, deadline)?;
+        let mut dialling = dial(permit, upstreams, &cluster, client, Vec::new(), 0, deadline)?;
         let Reached { stream, visit } = dialling.next().await?;
         Ok((stream.peer_addr().unwrap().port(), dialling.settle(visit)))
     }

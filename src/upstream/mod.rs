@@ -3,6 +3,7 @@
 pub mod balance;
 pub mod dial;
 pub mod health;
+pub mod proxy_protocol;
 pub mod resolve;
 pub mod roster;
 pub mod upstreams;

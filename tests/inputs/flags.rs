@@ -45,6 +45,11 @@ fn an_upstream_or_backend_that_is_no_host_and_port_is_refused() {
 }
 
 #[test]
+fn a_version_of_the_proxy_protocol_that_there_is_not_is_refused() {
+    check(&INGRESS, "--send-proxy-protocol", &["V2", "3", ""], "expected v1 or v2");
+}
+
+#[test]
 fn a_listen_address_that_is_none_is_refused() {
     let expected = "expected an IP address and a port such as 127.0.0.1:3306 or [::1]:3306";
     for command in [&EGRESS[..], &INGRESS] {

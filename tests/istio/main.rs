@@ -17,6 +17,7 @@ mod mesh;
 mod parsing;
 mod path;
 mod pool;
+mod proxy_protocol;
 mod routing;
 mod service;
 mod settings;

@@ -1,7 +1,7 @@
 //! A sidecar with one service, `db.example` on port 3306: what its endpoints are and what policy it has is up to
 //! the test.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -41,12 +41,17 @@ impl Service {
         Self::start(&fixed(endpoints), &rule, &[])
     }
 
-    /// Connects from an address of loopback and says which of the greeting backends answers.
-    pub fn ask_from(&self, source: IpAddr) -> u16 {
+    /// Connects from an address of loopback.
+    pub fn connect_from(&self, source: IpAddr) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this host");
         socket.connect_timeout(&self.program.address.into(), PATIENCE).expect("a connection");
-        greeted(&mut socket.into())
+        socket.into()
+    }
+
+    /// Which of the greeting backends answers a client at this address.
+    pub fn ask_from(&self, source: IpAddr) -> u16 {
+        greeted(&mut self.connect_from(source))
     }
 
     /// Which of the greeting backends answers.
@@ -56,7 +61,7 @@ impl Service {
 }
 
 /// What a greeting backend says first: its port.
-pub fn greeted(stream: &mut std::net::TcpStream) -> u16 {
+pub fn greeted(stream: &mut TcpStream) -> u16 {
     be_patient(stream);
     let mut port = [0; 5];
     std::io::Read::read_exact(stream, &mut port).expect("a greeting");

@@ -154,6 +154,11 @@ impl Server {
     }
 }
 
+/// The server side of TLS on a connection from which something was read before.
+pub fn accept_on(socket: TcpStream, config: ServerConfig) -> TlsServer {
+    shake_hands(socket, Arc::new(config)).expect("a handshake")
+}
+
 fn shake_hands(mut socket: TcpStream, config: Arc<ServerConfig>) -> Result<TlsServer, io::Error> {
     socket::be_patient(&socket);
     let mut session = ServerConnection::new(config).expect("a session");

@@ -144,6 +144,7 @@ impl<'a> Compiler<'a> {
             balance: traffic.balance,
             outliers: traffic.outliers,
             pool: traffic.pool,
+            proxy_header: traffic.proxy_header,
             origin: self.origin(origin),
         }))
     }

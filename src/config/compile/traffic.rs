@@ -8,9 +8,9 @@ use super::cluster::Refusal;
 use super::policy::Policy;
 use crate::config::decode::At;
 use crate::config::resource::destination_rule::{
-    LoadBalancer, OutlierDetection, SimpleBalancer, TcpKeepalive, TcpPool,
+    LoadBalancer, OutlierDetection, ProxyProtocol, ProxyVersion, SimpleBalancer, TcpKeepalive, TcpPool,
 };
-use crate::plan::cluster::{Balance, Idle, Keepalive, Outliers, Pool};
+use crate::plan::cluster::{Balance, Idle, Keepalive, Outliers, Pool, ProxyHeader};
 
 /// What a policy says of the connections to an upstream.
 pub(super) struct Traffic {
@@ -18,6 +18,7 @@ pub(super) struct Traffic {
     pub balance: Balance,
     pub outliers: Option<Outliers>,
     pub pool: Pool,
+    pub proxy_header: Option<ProxyHeader>,
 }
 
 impl<'a> Compiler<'a> {
@@ -26,16 +27,9 @@ impl<'a> Compiler<'a> {
         for place in &policy.shadowed {
             self.warn(*place, "has no effect on this port: its port-level entry is taken whole");
         }
-        for (name, place) in
-            [("tunnel", policy.tunnel), ("proxyProtocol", policy.proxy_protocol.map(|part| part.place))]
-        {
-            if let Some(place) = place {
-                self.error(
-                    place,
-                    format!("expected no {name}, which this version does not speak, found one"),
-                );
-                return Err(Refusal::Told);
-            }
+        if let Some(place) = policy.tunnel {
+            self.error(place, "expected no tunnel, which this version does not speak, found one");
+            return Err(Refusal::Told);
         }
         let balance = match policy.balancer {
             Some(balancer) => self.balance(balancer, policy.by_source)?,
@@ -51,6 +45,7 @@ impl<'a> Compiler<'a> {
             balance,
             outliers: policy.outlier.and_then(|outlier| self.outliers(outlier)),
             pool: self.pool(tcp, policy.top_pool),
+            proxy_header: policy.proxy_protocol.map(proxy_header),
         })
     }
 
@@ -150,6 +145,14 @@ impl<'a> Compiler<'a> {
 
 /// Failures in a row that are too many where no number is given.
 const FAILURES: i64 = 5;
+
+/// Without a version it is the first.
+fn proxy_header(written: &ProxyProtocol) -> ProxyHeader {
+    match written.version.as_ref().map(|at| at.value.0) {
+        None | Some(ProxyVersion::V1) => ProxyHeader::V1,
+        Some(ProxyVersion::V2) => ProxyHeader::V2,
+    }
+}
 
 fn keepalive(written: &TcpKeepalive) -> Keepalive {
     let usual = Keepalive::USUAL;
