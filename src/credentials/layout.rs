@@ -2,7 +2,8 @@
 //!
 //! A credential is a directory; a root folder holds one for each name. `cert` and `key` come before
 //! `tls.crt` and `tls.key`, `cacert` before `ca.crt`; a directory `NAME-cacert` beside `NAME` takes the
-//! place of both CA files of `NAME`. A revocation list belongs to the CA file of its own family.
+//! place of all CA files of `NAME`. A revocation list belongs to the CA file of its own family. Last come the names
+//! of the files in which Istio and GKE give a workload its identity.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,16 +16,40 @@ pub const DATA: &str = "..data";
 const APART: &str = "-cacert";
 
 /// Certificate chain and private key, in order of precedence.
-const PAIRS: [[&str; 2]; 2] = [["cert", "key"], ["tls.crt", "tls.key"]];
+const PAIRS: [[&str; 2]; 4] =
+    [["cert", "key"], USUAL_PAIR, ["cert-chain.pem", "key.pem"], ["certificates.pem", "private_key.pem"]];
+/// What is missed where nothing is there.
+const USUAL_PAIR: [&str; 2] = ["tls.crt", "tls.key"];
 /// CA certificates and their revocation list, in order of precedence.
-const CAS: [[&str; 2]; 2] = [["cacert", "crl"], ["ca.crt", "ca.crl"]];
+const CAS: [(&str, Option<&str>); 4] = [
+    ("cacert", Some("crl")),
+    (USUAL_CA, Some("ca.crl")),
+    ("root-cert.pem", None),
+    ("ca_certificates.pem", None),
+];
+const USUAL_CA: &str = "ca.crt";
 
 /// Every file that is read.
-pub const FILES: [&str; 8] = ["cert", "key", "tls.crt", "tls.key", "cacert", "crl", "ca.crt", "ca.crl"];
+pub const FILES: [&str; 14] = [
+    "cert",
+    "key",
+    "tls.crt",
+    "tls.key",
+    "cacert",
+    "crl",
+    "ca.crt",
+    "ca.crl",
+    "cert-chain.pem",
+    "key.pem",
+    "root-cert.pem",
+    "certificates.pem",
+    "private_key.pem",
+    "ca_certificates.pem",
+];
 
 /// Whether a file of this name is a revocation list.
 pub fn is_crl(name: &str) -> bool {
-    CAS.iter().any(|[_, crl]| *crl == name)
+    CAS.iter().any(|(_, crl)| *crl == Some(name))
 }
 
 /// A file that is there and holds something.
@@ -85,8 +110,9 @@ pub fn key_pair(content: &Content) -> Result<[Named<'_>; 2], Lacking> {
     let set = &content.own;
     let whole = PAIRS.iter().find(|pair| pair.iter().all(|name| set.holds(name)));
     // Of none that is whole, the one that somebody began is complained of.
-    let begun = || PAIRS.iter().max_by_key(|pair| pair.iter().filter(|name| set.get(name).is_some()).count());
-    let [chain, key] = whole.or_else(begun).unwrap_or(&PAIRS[1]);
+    let count = |pair: &&[&str; 2]| pair.iter().filter(|name| set.get(name).is_some()).count();
+    let begun = || PAIRS.iter().filter(|pair| count(pair) > 0).max_by_key(count);
+    let [chain, key] = whole.or_else(begun).unwrap_or(&USUAL_PAIR);
     Ok([file(set, chain)?, file(set, key)?])
 }
 
@@ -98,27 +124,30 @@ pub fn has_key_pair(content: &Content) -> bool {
 /// The CA certificates, and the revocation lists that belong to them.
 pub fn ca(content: &Content) -> Result<(Named<'_>, Option<Named<'_>>), Lacking> {
     let set = content.apart.as_ref().unwrap_or(&content.own);
-    let Some([ca, crl]) = CAS.iter().find(|[ca, _]| set.holds(ca)) else {
+    let Some((ca, crl)) = CAS.iter().find(|(ca, _)| set.holds(ca)) else {
         return Err(match &content.apart {
             Some(apart) => Lacking::Ca(apart.directory().to_owned()),
             // It is not there or empty, and so is what comes before it.
-            None => file(set, CAS[1][0]).err().unwrap_or_else(|| Lacking::File(set.path(CAS[1][0]))),
+            None => file(set, USUAL_CA).err().unwrap_or_else(|| Lacking::File(set.path(USUAL_CA))),
         });
     };
-    let crl = set.get(crl).map(|bytes| Named { path: set.path(crl), bytes });
+    let crl = crl.and_then(|crl| Some(Named { path: set.path(crl), bytes: set.get(crl)? }));
     Ok((file(set, ca)?, crl))
 }
 
 /// Whether anything of a CA is there.
 pub fn has_ca(content: &Content) -> bool {
-    content.apart.is_some() || CAS.iter().flatten().any(|name| content.own.get(name).is_some())
+    let has = |name: &str| content.own.get(name).is_some();
+    content.apart.is_some() || CAS.iter().any(|(ca, crl)| has(ca) || crl.is_some_and(has))
 }
 
 /// Revocation lists that are there and belong to nothing that is used.
 pub fn stray_crls(content: &Content, used: Option<&Path>) -> Vec<PathBuf> {
     let sets = std::iter::once(&content.own).chain(&content.apart);
-    let all = sets
-        .flat_map(|set| CAS.iter().filter(|[_, crl]| set.get(crl).is_some()).map(|[_, crl]| set.path(crl)));
+    let all = sets.flat_map(|set| {
+        let lists = CAS.iter().filter_map(|(_, crl)| *crl);
+        lists.filter(|crl| set.get(crl).is_some()).map(|crl| set.path(crl))
+    });
     all.filter(|path| Some(path.as_path()) != used).collect()
 }
 
@@ -164,6 +193,12 @@ mod tests {
         check(&tls[..1], Err(Lacking::File("mysql/tls.key".into())));
         check(&generic[..1], Err(Lacking::File("mysql/key".into())));
         check(&[("tls.crt", ""), ("tls.key", "k")], Err(Lacking::Content("mysql/tls.crt".into())));
+        let istio = [("cert-chain.pem", "c"), ("key.pem", "k")];
+        check(&istio, Ok(["cert-chain.pem", "key.pem"]));
+        check(&[istio, tls].concat(), Ok(["tls.crt", "tls.key"]));
+        check(&istio[..1], Err(Lacking::File("mysql/key.pem".into())));
+        let gke = ["certificates.pem", "private_key.pem"];
+        check(&gke.map(|name| (name, "x")), Ok(gke));
     }
 
     #[test]
@@ -181,6 +216,9 @@ mod tests {
             Ok(("mysql/ca.crt", Some("mysql/ca.crl"))),
         );
         check(&own(&[("ca.crt", "a"), ("cacert", "")]), Ok(("mysql/ca.crt", None)));
+        check(&own(&[("root-cert.pem", "a"), ("ca.crl", "l")]), Ok(("mysql/root-cert.pem", None)));
+        check(&own(&[("ca_certificates.pem", "a")]), Ok(("mysql/ca_certificates.pem", None)));
+        check(&own(&[("root-cert.pem", "a"), ("ca.crt", "b")]), Ok(("mysql/ca.crt", None)));
         check(&own(&[]), Err(Lacking::File("mysql/ca.crt".into())));
         check(&own(&[("ca.crt", "")]), Err(Lacking::Content("mysql/ca.crt".into())));
         let apart = |files| Content { apart: Some(set("mysql-cacert", files)), ..own(&[("ca.crt", "a")]) };

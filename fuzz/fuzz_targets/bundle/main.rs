@@ -36,7 +36,8 @@ fuzz_target!(|input: &[u8]| {
     while let [which, source, behind @ ..] = rest {
         let (bytes, behind) = take(*source, behind);
         rest = behind;
-        let name = FILES[usize::from(which & 7)];
+        // Three bits below and one above: room for the names that came later.
+        let name = FILES[usize::from(which & 7 | which >> 4 & 8) % FILES.len()];
         let label = LABELS[usize::from((which >> 3) & 7) % LABELS.len()];
         let files: &mut BTreeMap<_, Vec<u8>> = if which & 0x40 == 0 { &mut own } else { &mut apart };
         // The same file again is a file of several sections.
