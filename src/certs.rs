@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::credentials::bundle::{self, Inspection, Item, What};
-use crate::credentials::certificate::Facts;
+use crate::credentials::certificate::{Facts, hex};
 use crate::credentials::needs::Needs;
 use crate::credentials::refusal::{Refusal, Warning, date};
 use crate::credentials::{layout, read};
@@ -176,7 +176,7 @@ pub fn certificate(file: PathBuf, role: &'static str, facts: &Facts, now: i64) -
         names: facts.names.names(),
         issuer: facts.issuer.clone(),
         serial: facts.serial.clone(),
-        sha256: facts.sha256.clone(),
+        sha256: hex(&facts.fingerprints.certificate),
         key: facts.key.clone(),
         not_before: date(facts.not_before),
         not_after: date(facts.not_after),

@@ -280,6 +280,9 @@ pub struct ExplainFlags {
     /// The SNI that the connection would send.
     #[arg(long, env = "TWINLOCK_SNI", value_name = "NAME")]
     pub sni: Option<String>,
+    /// The address that the connection would come from.
+    #[arg(long, env = "TWINLOCK_SOURCE", value_name = "IP")]
+    pub source: Option<String>,
     /// The address that the connection would be for, where that decides.
     #[arg(long, env = "TWINLOCK_DESTINATION", value_name = "IP")]
     pub destination: Option<String>,

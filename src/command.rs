@@ -104,6 +104,7 @@ fn explain_plan(given: &ExplainFlags) -> Result<u8, String> {
     let asks = [
         given.listener.is_some(),
         given.sni.is_some(),
+        given.source.is_some(),
         given.destination.is_some(),
         given.peer_cert.is_some(),
     ];
@@ -124,16 +125,20 @@ fn question(given: &ExplainFlags) -> Result<explain::Question, String> {
         .listener
         .as_deref()
         .map(|text| name::listen_address(text).map_err(|why| flag("--listener", why)));
-    let destination = given.destination.as_deref().map(|text| {
-        text.parse().map_err(|_| flag("--destination", format!("expected an IP address, found {text:?}")))
-    });
+    let address = |name: &str, given: Option<&str>| {
+        let parsed = given.map(|text| {
+            text.parse().map_err(|_| flag(name, format!("expected an IP address, found {text:?}")))
+        });
+        parsed.transpose()
+    };
     let peer = given.peer_cert.as_deref().map(|path| {
         explain::peer(path).map_err(|why| flag("--peer-cert", format!("{why}: {}", path.display())))
     });
     Ok(explain::Question {
         listener: listener.transpose()?,
         sni: given.sni.clone(),
-        destination: destination.transpose()?,
+        source: address("--source", given.source.as_deref())?,
+        destination: address("--destination", given.destination.as_deref())?,
         peer: peer.transpose()?,
     })
 }

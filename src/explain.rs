@@ -3,17 +3,15 @@
 //! connection.
 
 use std::fmt::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
-
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
-use crate::credentials::certificate::Facts;
+use crate::credentials::certificate::{Facts, hex};
 use crate::plan::cluster::Cluster;
-use crate::plan::identity::PeerIdentity;
 use crate::plan::{
     Accept, ClientCertificate, Entrance, Listener, Originate, Plan, Route, ServerIdentity, Trust, route,
 };
@@ -25,17 +23,19 @@ pub struct Question {
     pub listener: Option<SocketAddr>,
     /// The SNI it would send.
     pub sni: Option<String>,
+    /// The address it would come from.
+    pub source: Option<IpAddr>,
     /// The address it would be for, where that decides.
     pub destination: Option<IpAddr>,
     /// What its certificate says, if it shows one.
-    pub peer: Option<PeerIdentity>,
+    pub peer: Option<Facts>,
 }
 
 /// What the first certificate of a file says of its holder.
-pub fn peer(path: &Path) -> Result<PeerIdentity, String> {
+pub fn peer(path: &Path) -> Result<Facts, String> {
     let pem = std::fs::read(path).map_err(|error| format!("cannot be read: {}", error.kind()))?;
     let der = CertificateDer::from_pem_slice(&pem).map_err(|_| "expected a PEM certificate, found none")?;
-    Facts::parse(&der).map(|facts| facts.names)
+    Facts::parse(&der)
 }
 
 /// One way through a listener: on what condition, what must be proven, where it leads.
@@ -100,13 +100,21 @@ fn proof(way: &Way<'_>, listener: &Listener) -> String {
     };
     let names = joined(&accept.client_names, " or ");
     let names = if names.is_empty() { "whatever its names".into() } else { format!("with the name {names}") };
+    let pinned = match accept.client_pins.len() {
+        0 => String::new(),
+        pins => format!(", one of {pins} pinned"),
+    };
+    let certificate = format!("a certificate of the CA in {}, {names}{pinned}", accept.ca);
     match accept.client {
-        ClientCertificate::Required => format!("a certificate of the CA in {}, {names}", accept.credential),
-        ClientCertificate::Optional => {
-            format!("nothing, or a certificate of the CA in {}, {names}", accept.credential)
-        }
+        ClientCertificate::Required => certificate,
+        ClientCertificate::Optional => format!("nothing, or {certificate}"),
         ClientCertificate::NotAsked => "nothing".into(),
     }
+}
+
+/// What a client is shown.
+fn shown(accept: &Accept) -> String {
+    joined(&accept.shown().collect::<Vec<_>>(), " or ")
 }
 
 fn originated(originate: &Originate) -> String {
@@ -141,7 +149,7 @@ pub fn text(plan: &Plan) -> String {
             let _ = writeln!(text, "  {}    {}", way.condition, way.origin);
             let _ = writeln!(text, "    must show {}", proof(&way, listener));
             if let Some(accept) = way.accept {
-                let _ = writeln!(text, "    is shown {}", accept.credential);
+                let _ = writeln!(text, "    is shown {}", shown(accept));
             }
             lead(&mut text, way.route);
         }
@@ -196,7 +204,7 @@ pub fn json(plan: &Plan) -> String {
                 })).collect();
                 json!({
                     "condition": way.condition, "must_show": proof(way, listener),
-                    "is_shown": way.accept.map(|accept| accept.credential.to_string()),
+                    "is_shown": way.accept.map(shown),
                     "inner_hops": hops, "targets": targets, "origin": way.origin,
                 })
             }).collect();
@@ -244,6 +252,13 @@ pub fn answer(plan: &Plan, question: &Question) -> Result<String, String> {
         }
     };
     let mut text = format!("comes to {} {}    {}\n", listener.role, listener.address, listener.origin);
+    if let Some(source) = question.source {
+        if !reaches(source, listener.address.ip()) {
+            let _ = writeln!(text, "is refused: {source} cannot reach {}", listener.address);
+            return Ok(text);
+        }
+        let _ = writeln!(text, "comes from {source}, which decides nothing: no rule asks for the source");
+    }
     let ways = ways(listener);
     let chosen = match &listener.entrance {
         Entrance::Plaintext(rows) => {
@@ -276,15 +291,29 @@ pub fn answer(plan: &Plan, question: &Question) -> Result<String, String> {
     Ok(text)
 }
 
-/// Why a client would be refused by its names; whether its chain is good is for the handshake.
-fn refusal(accept: &Accept, peer: Option<&PeerIdentity>) -> Option<String> {
+/// Whether a packet from this address can arrive at that one.
+fn reaches(source: IpAddr, listener: IpAddr) -> bool {
+    let (source, bound) = (source.to_canonical(), listener.to_canonical());
+    // [::] takes both families, if the system does not say otherwise.
+    let family = source.is_ipv4() == bound.is_ipv4() || listener == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    family && (source.is_loopback() || !bound.is_loopback())
+}
+
+/// Why a client would be refused by what its certificate says; whether its chain is good is for the handshake.
+fn refusal(accept: &Accept, peer: Option<&Facts>) -> Option<String> {
     match (accept.client, peer) {
         (ClientCertificate::Required, None) => Some("expected a certificate, found none".into()),
         (ClientCertificate::Required | ClientCertificate::Optional, Some(peer)) => {
-            let named =
-                accept.client_names.is_empty() || accept.client_names.iter().any(|name| name.matches(peer));
-            let expected = joined(&accept.client_names, " or ");
-            (!named).then(|| format!("expected a certificate for {expected}, found one for {peer}"))
+            let (names, pins) = (&accept.client_names, &accept.client_pins);
+            if !names.is_empty() && !names.iter().any(|name| name.matches(&peer.names)) {
+                let expected = joined(names, " or ");
+                return Some(format!("expected a certificate for {expected}, found one for {}", peer.names));
+            }
+            let pinned = pins.is_empty() || pins.iter().any(|pin| pin.matches(&peer.fingerprints));
+            (!pinned).then(|| {
+                let found = hex(&peer.fingerprints.certificate);
+                format!("expected a certificate that is pinned, found one with the SHA-256 {found}")
+            })
         }
         (ClientCertificate::Optional | ClientCertificate::NotAsked, _) => None,
     }

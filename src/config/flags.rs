@@ -73,13 +73,8 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
     let (Some((host, port)), Some(common), true) = (backend, common, report.is_empty()) else {
         return Err(report);
     };
-    let accept = Arc::new(Accept {
-        credential: common.credential.name.clone(),
-        client: ClientCertificate::Required,
-        client_names: names.clone(),
-        alpn: &[],
-        tls: common.tls.clone(),
-    });
+    let accept = Accept::by(common.credential.name.clone(), ClientCertificate::Required, common.tls.clone());
+    let accept = Arc::new(Accept { client_names: names.clone(), ..accept });
     let cluster =
         server::cluster(Role::Ingress, (host, port), None, common.limits.connect_timeout, "--backend");
     let route = route(Rules { names }, Cluster { proxy_header, ..cluster });

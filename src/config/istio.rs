@@ -73,10 +73,14 @@ fn needs(listeners: &[Arc<Listener>], process: &Process) -> BTreeMap<CredentialN
                 .collect(),
         };
         for (accept, hosts) in accepts {
-            let ca = accept.client != ClientCertificate::NotAsked;
             // Certificates of the mesh carry identities, not host names.
             let hosts: &[HostPattern] = if accept.alpn.is_empty() { hosts } else { &[] };
-            add(&accept.credential, Needs { uses: vec![Use::Server(hosts.to_vec())], ca, ..base() });
+            for shown in accept.shown() {
+                add(shown, Needs { uses: vec![Use::Server(hosts.to_vec())], ..base() });
+            }
+            if accept.client != ClientCertificate::NotAsked {
+                add(&accept.ca, Needs { ca: true, ..base() });
+            }
         }
         let targets = listener.routes().into_iter().flat_map(|route| &route.targets);
         for originate in targets.filter_map(|target| target.cluster.originate.as_ref()) {

@@ -1,7 +1,6 @@
 //! Pins of certificates as Istio writes them -> digests.
 
-/// SHA-256.
-pub type Digest = [u8; 32];
+use crate::plan::identity::Digest;
 
 /// `verifyCertificateHash`: the SHA-256 of the certificate in hexadecimal, colons or not.
 pub fn hash(text: &str) -> Result<Digest, String> {

@@ -17,7 +17,7 @@ pub fn tls(flags: &TlsFlags, report: &mut Report) -> Option<TlsPolicy> {
     };
     let version_min = match flags.tls_min.as_deref() {
         None if key_exchange == Some(KeyExchange::RequirePostQuantum) => Some(TlsVersion::V1_3),
-        None => Some(TlsVersion::default()),
+        None => Some(TlsVersion::V1_2),
         Some(text) => report.note("--tls-min", version(text, key_exchange)),
     };
     let ciphers: Vec<_> =
@@ -25,7 +25,8 @@ pub fn tls(flags: &TlsFlags, report: &mut Report) -> Option<TlsPolicy> {
     if ciphers.len() != flags.cipher.len() {
         return None;
     }
-    let policy = TlsPolicy { version_min: version_min?, key_exchange: key_exchange?, ciphers };
+    let (version_min, key_exchange) = (version_min?, key_exchange?);
+    let policy = TlsPolicy { version_min, key_exchange, ciphers, ..TlsPolicy::default() };
     if policy.speaks(TlsVersion::V1_2) || policy.speaks(TlsVersion::V1_3) {
         Some(policy)
     } else {

@@ -83,6 +83,11 @@ impl Report {
         self.push(Severity::Error, Whence::Flag(place), message.into());
     }
 
+    /// Adds what is allowed but should be known of a flag.
+    pub fn caution(&mut self, place: &'static str, message: impl Into<String>) {
+        self.push(Severity::Warning, Whence::Flag(place), message.into());
+    }
+
     /// Keeps a value, or notes why there is none.
     pub fn note<T>(&mut self, place: &'static str, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.add(place, message)).ok()

@@ -9,7 +9,7 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
-use crate::plan::identity::PeerIdentity;
+use crate::plan::identity::{Digest, Fingerprints, PeerIdentity};
 
 /// RSA keys below this many bits are refused.
 const RSA_BITS_MIN: usize = 2048;
@@ -25,8 +25,8 @@ pub struct Facts {
     pub self_issued: bool,
     /// The serial number, in upper-case hexadecimal as `openssl x509 -serial` shows it.
     pub serial: String,
-    /// SHA-256 of the whole certificate, in lower-case hexadecimal.
-    pub sha256: String,
+    /// SHA-256 of the whole certificate and of its key.
+    pub fingerprints: Fingerprints,
     /// The subject alternative names.
     pub names: PeerIdentity,
     /// When it begins to be valid, in seconds since 1970.
@@ -69,7 +69,7 @@ impl Facts {
             issuer: printable(&certificate.issuer().to_string()),
             self_issued,
             serial: hex(certificate.raw_serial()).to_uppercase(),
-            sha256: hex(digest::digest(&digest::SHA256, der).as_ref()),
+            fingerprints: fingerprints(der, certificate.public_key().raw),
             names: names(&certificate),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
@@ -87,6 +87,16 @@ impl Facts {
     pub fn holder(&self) -> String {
         if self.subject.is_empty() { printable(&self.names.to_string()) } else { self.subject.clone() }
     }
+}
+
+/// What tells a certificate from all others, and its key, which is given as SubjectPublicKeyInfo.
+pub fn fingerprints(der: &[u8], public_key: &[u8]) -> Fingerprints {
+    let sha256 = |bytes: &[u8]| {
+        let mut digest = Digest::default();
+        digest.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+        digest
+    };
+    Fingerprints { public_key: sha256(public_key), certificate: sha256(der) }
 }
 
 fn names(certificate: &X509Certificate<'_>) -> PeerIdentity {

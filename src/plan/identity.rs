@@ -43,6 +43,37 @@ impl fmt::Display for PeerIdentity {
     }
 }
 
+/// SHA-256 of what tells one certificate from all others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fingerprints {
+    /// Of its public key, as SubjectPublicKeyInfo (RFC 5280 section 4.1); a renewed certificate may keep it.
+    pub public_key: Digest,
+    /// Of the certificate itself.
+    pub certificate: Digest,
+}
+
+/// A SHA-256.
+pub type Digest = [u8; 32];
+
+/// A certificate that the operator accepts, whatever its names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pin {
+    /// Any with this public key (Istio `verifyCertificateSpki`).
+    PublicKey(Digest),
+    /// This one (Istio `verifyCertificateHash`).
+    Certificate(Digest),
+}
+
+impl Pin {
+    /// Whether this is the certificate.
+    pub fn matches(&self, found: &Fingerprints) -> bool {
+        match self {
+            Self::PublicKey(digest) => *digest == found.public_key,
+            Self::Certificate(digest) => *digest == found.certificate,
+        }
+    }
+}
+
 /// A subject alternative name that the operator accepts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SubjectAltName {
@@ -138,6 +169,13 @@ mod tests {
         assert!(below("spiffe://td/") && below("spiffe://td/ns/a/"));
         assert!(!below("spiffe://t/") && !below("spiffe://td/ns/b/") && !below("spiffe://td/ns/a/sa/b/"));
         assert!(!SubjectAltName::SpiffeBelow("spiffe://td/".into()).matches(&PeerIdentity::default()));
+    }
+
+    #[test]
+    fn a_pin_is_of_the_key_or_of_the_certificate_and_never_of_the_other() {
+        let found = Fingerprints { public_key: [1; 32], certificate: [2; 32] };
+        assert!(Pin::PublicKey([1; 32]).matches(&found) && Pin::Certificate([2; 32]).matches(&found));
+        assert!(!Pin::PublicKey([2; 32]).matches(&found) && !Pin::Certificate([1; 32]).matches(&found));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use authorize::Rules;
 use cluster::Cluster;
-use identity::SubjectAltName;
+use identity::{Pin, SubjectAltName};
 use limits::Limits;
 use policy::TlsPolicy;
 use route::{HostPattern, Network, SniTable};
@@ -189,14 +189,22 @@ impl fmt::Display for Host {
 /// The server side of a TLS hop: which credential is shown, and what clients must prove.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Accept {
-    /// The credential shown to clients; its CA verifies theirs.
+    /// The credential shown to clients.
     pub credential: CredentialName,
+    /// More certificates for the same hosts, so that a client is shown one whose kind of key it knows
+    /// (Istio `credentialNames`).
+    pub alternatives: Vec<CredentialName>,
+    /// The credential whose CA verifies clients: `credential`, unless another is named
+    /// (Istio `caCertCredentialName`).
+    pub ca: CredentialName,
     /// Whether clients must show a certificate.
     pub client: ClientCertificate,
     /// Names of which a client certificate must carry one; empty admits any client of the CA
     /// (Istio `Gateway.servers.tls.subjectAltNames`). Checked in the handshake, so that the
     /// client gets the alert `access_denied`.
     pub client_names: Vec<SubjectAltName>,
+    /// Certificates of which a client must show one; empty admits any. Checked like the names, and beside them.
+    pub client_pins: Vec<Pin>,
     /// Protocols of which the first that the client offers is agreed on; without any in common, none is.
     pub alpn: &'static [&'static str],
     /// Versions, key exchange and ciphers.
@@ -258,6 +266,27 @@ pub struct CredentialName(pub String);
 impl fmt::Display for CredentialName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl Accept {
+    /// A termination that shows one credential and verifies clients by its CA.
+    pub fn by(credential: CredentialName, client: ClientCertificate, tls: TlsPolicy) -> Self {
+        Self {
+            ca: credential.clone(),
+            credential,
+            alternatives: Vec::new(),
+            client,
+            client_names: Vec::new(),
+            client_pins: Vec::new(),
+            alpn: &[],
+            tls,
+        }
+    }
+
+    /// Every credential that is shown.
+    pub fn shown(&self) -> impl Iterator<Item = &CredentialName> {
+        std::iter::once(&self.credential).chain(&self.alternatives)
     }
 }
 

@@ -3,21 +3,33 @@
 use std::fmt;
 
 /// The TLS that one side of a hop offers and accepts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TlsPolicy {
     /// Anything older is refused.
     pub version_min: TlsVersion,
+    /// Anything newer is refused; not older than the oldest.
+    pub version_max: TlsVersion,
     /// How keys are agreed on.
     pub key_exchange: KeyExchange,
     /// The cipher suites, best first; empty for all that are safe.
     pub ciphers: Vec<Cipher>,
 }
 
+impl Default for TlsPolicy {
+    fn default() -> Self {
+        Self {
+            version_min: TlsVersion::V1_2,
+            version_max: TlsVersion::V1_3,
+            key_exchange: KeyExchange::default(),
+            ciphers: Vec::new(),
+        }
+    }
+}
+
 /// A version of TLS; older ones than these do not exist here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {
     /// RFC 5246, with the extended master secret and AEAD suites only.
-    #[default]
     V1_2,
     /// RFC 8446.
     V1_3,
@@ -123,7 +135,7 @@ impl TlsPolicy {
         let has_group = !post_quantum_only || version == TlsVersion::V1_3;
         let has_cipher =
             self.ciphers.is_empty() || self.ciphers.iter().any(|cipher| cipher.version() == version);
-        version >= self.version_min && has_group && has_cipher
+        (self.version_min..=self.version_max).contains(&version) && has_group && has_cipher
     }
 }
 
@@ -152,5 +164,6 @@ mod tests {
         let old = TlsPolicy { ciphers: vec![Cipher::RsaAes128Gcm], ..TlsPolicy::default() };
         check(&old, [true, false]);
         check(&TlsPolicy { version_min: TlsVersion::V1_3, ..old }, [false, false]);
+        check(&TlsPolicy { version_max: TlsVersion::V1_2, ..TlsPolicy::default() }, [true, false]);
     }
 }

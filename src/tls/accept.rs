@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureAlgorithm};
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::generation::PerGeneration;
+use super::generation::{Current, PerGeneration};
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Session;
 use super::standing::Register;
@@ -51,7 +51,7 @@ struct Termination {
 
 impl Termination {
     fn configs(&self) -> Result<Arc<Configs>, Failure> {
-        self.configs.get(|credential| Configs::new(&self.accept, credential))
+        self.configs.get(|current| Configs::new(&self.accept, current))
     }
 
     /// Judges the clients that are connected by the generation that is current now.
@@ -75,19 +75,24 @@ struct Configs {
 }
 
 impl Configs {
-    fn new(accept: &Accept, credential: &Credential) -> Result<Self, Failure> {
-        let mandatory = accept.client == ClientCertificate::Required;
-        let names = accept.client_names.clone();
-        let verifier = Arc::new(ClientVerifier::new(credential.trust.clone(), names, mandatory));
-        let config = server_config(accept, credential, verifier.clone())?;
+    fn new(accept: &Accept, current: &Current) -> Result<Self, Failure> {
+        // The one that is there for its CA alone is the last.
+        let (apart, alternatives) = if accept.ca == accept.credential {
+            (None, current.others.as_slice())
+        } else {
+            current.others.split_last().map_or((None, &[][..]), |(ca, rest)| (Some(ca), rest))
+        };
+        let trust = apart.unwrap_or(&current.first).trust.clone();
+        let verifier = Arc::new(ClientVerifier::new(trust, accept));
+        let shown = std::iter::once(&current.first).chain(alternatives);
+        let config = server_config(accept, Keys::of(shown)?, verifier.clone())?;
         let with = |protocol: &&'static str| {
             let mut config = config.clone();
             config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
             (*protocol, Arc::new(config))
         };
         let by_protocol = accept.alpn.iter().map(with).collect();
-        let generation = credential.generation;
-        Ok(Self { generation, verifier, without_protocol: Arc::new(config), by_protocol })
+        Ok(Self { generation: current.generation, verifier, without_protocol: Arc::new(config), by_protocol })
     }
 
     fn of(&self, hello: &Hello) -> Arc<ServerConfig> {
@@ -133,7 +138,9 @@ impl Terminations {
     /// Prepares every termination of the plan.
     pub fn new(plan: &Plan, store: &Store) -> Self {
         let entries = plan.accepts().map(|accept| {
-            let configs = PerGeneration::new(store, &accept.credential);
+            let apart = Some(&accept.ca).filter(|ca| **ca != accept.credential);
+            let others = accept.alternatives.iter().chain(apart);
+            let configs = PerGeneration::new(store, &accept.credential, others);
             let admitted = Register::default();
             (address(accept), Termination { accept: accept.clone(), configs, admitted })
         });
@@ -283,12 +290,9 @@ pub async fn refuse_name(stream: &TcpStream) {
 
 fn server_config(
     accept: &Accept,
-    credential: &Credential,
+    keys: Keys,
     verifier: Arc<ClientVerifier>,
 ) -> Result<ServerConfig, Failure> {
-    let certified_key = credential.certified_key.clone();
-    let missing = || Failure::NoCredential("it holds no certificate".into());
-    let certified_key = certified_key.ok_or_else(missing)?;
     let builder = ServerConfig::builder_with_provider(policy::provider(&accept.tls))
         .with_protocol_versions(&policy::versions(&accept.tls))
         .map_err(|error| Failure::NoCredential(error.to_string()))?;
@@ -298,7 +302,7 @@ fn server_config(
         }
         ClientCertificate::NotAsked => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::new(OneKey(certified_key)));
+    let mut config = builder.with_cert_resolver(Arc::new(keys));
     // Ciphers that an operator lists are in the operator's order.
     config.ignore_client_order = !accept.tls.ciphers.is_empty();
     // A resumed session repeats no check of the client, so there is none.
@@ -307,12 +311,24 @@ fn server_config(
     Ok(config)
 }
 
-/// The certificate of the one credential: the SNI was judged before.
+/// The certificates of one server, those that cost least first: the SNI was judged before.
 #[derive(Debug)]
-struct OneKey(Arc<CertifiedKey>);
+struct Keys(Vec<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for OneKey {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
+impl Keys {
+    fn of<'shown>(shown: impl Iterator<Item = &'shown Arc<Credential>>) -> Result<Self, Failure> {
+        let missing = || Failure::NoCredential("it holds no certificate".into());
+        let keys = shown.map(|credential| credential.certified_key.clone().ok_or_else(missing));
+        let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
+        keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
+        Ok(Self(keys))
+    }
+}
+
+impl ResolvesServerCert for Keys {
+    /// The first whose signatures the client knows; a client that knows none is told so by the handshake.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let known = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        self.0.iter().find(known).or(self.0.first()).cloned()
     }
 }

@@ -60,7 +60,7 @@ impl Originations {
         let entries: HashMap<_, _> = originates
             .map(|originate| {
                 let client = match &originate.credential {
-                    Some(credential) => Prepared::PerGeneration(PerGeneration::new(store, credential)),
+                    Some(credential) => Prepared::PerGeneration(PerGeneration::new(store, credential, None)),
                     None => Prepared::Once(OnceLock::new()),
                 };
                 let accepted = Register::default();
@@ -95,7 +95,8 @@ impl Origination {
                 let client = Arc::new(client(originate, public_roots.clone(), None, 0)?);
                 Ok(made.get_or_init(|| client).clone())
             }
-            Prepared::PerGeneration(generations) => generations.get(|credential| {
+            Prepared::PerGeneration(generations) => generations.get(|current| {
+                let credential = &current.first;
                 let trust = match originate.trust {
                     Trust::Credential => credential.trust.clone(),
                     Trust::Public => public_roots.clone(),

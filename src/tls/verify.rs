@@ -18,9 +18,11 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::{PROVIDER, presented};
+use crate::credentials::certificate::{self, hex};
 use crate::credentials::trust::{Revocation, TrustBundle};
-use crate::plan::identity::{PeerIdentity, SubjectAltName};
+use crate::plan::identity::{PeerIdentity, Pin, SubjectAltName};
 use crate::plan::outcome::TlsFault;
+use crate::plan::{Accept, ClientCertificate};
 
 /// Names of a mismatch that are told; the rest are counted.
 const NAMES_TOLD_MAX: usize = 8;
@@ -47,16 +49,32 @@ pub(crate) fn with_names(fault: TlsFault) -> TlsFault {
     }
 }
 
-/// Verifies clients: the chain, then, where names are listed, that the certificate carries one.
+/// Verifies clients: the chain, then, where names are listed, that the certificate carries one, and where
+/// certificates are, that it is one of them.
 pub(crate) struct ClientVerifier {
     trust: Arc<TrustBundle>,
     names: Vec<SubjectAltName>,
+    pins: Vec<Pin>,
     mandatory: bool,
 }
 
 impl ClientVerifier {
-    pub(crate) fn new(trust: Arc<TrustBundle>, names: Vec<SubjectAltName>, mandatory: bool) -> Self {
-        Self { trust, names, mandatory }
+    pub(crate) fn new(trust: Arc<TrustBundle>, accept: &Accept) -> Self {
+        let (names, pins) = (accept.client_names.clone(), accept.client_pins.clone());
+        Self { trust, names, pins, mandatory: accept.client == ClientCertificate::Required }
+    }
+
+    fn is_pinned(&self, certificate: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> bool {
+        if self.pins.is_empty() {
+            return true;
+        }
+        let found = certificate::fingerprints(certificate, &leaf.subject_public_key_info());
+        let pinned = self.pins.iter().any(|pin| pin.matches(&found));
+        if !pinned {
+            let (key, whole) = (hex(&found.public_key), hex(&found.certificate));
+            MISMATCH.set(Some(format!("expected a certificate that is pinned, found one with the SHA-256 {whole}, its public key with {key}")));
+        }
+        pinned
     }
 
     /// Whether a client is let in, and when the first certificate of its chain expires, in seconds since 1970.
@@ -72,12 +90,14 @@ impl ClientVerifier {
         let usage = KeyUsage::client_auth();
         let cas = self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked);
         let until = cas.map_err(into_rustls)?.min(presented.not_after);
-        if self.names.is_empty() || self.names.iter().any(|name| name.matches(identity)) {
-            Ok(until)
-        } else {
+        if !self.names.is_empty() && !self.names.iter().any(|name| name.matches(identity)) {
             note_mismatch(&self.names, identity);
-            Err(CertificateError::ApplicationVerificationFailure.into())
+            return Err(CertificateError::ApplicationVerificationFailure.into());
         }
+        if !self.is_pinned(end_entity, &leaf) {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        Ok(until)
     }
 }
 

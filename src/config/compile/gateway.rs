@@ -234,7 +234,7 @@ impl<'a> Compiler<'a> {
             for rule in items(bound.resource.spec.tls.as_ref()) {
                 let mut names = Vec::new();
                 for matched in items(rule.matches.as_ref()) {
-                    if self.tls_matches_at_gateway(bound, matched, &reference, port) {
+                    if self.matches_at_gateway(bound, matched.into(), &reference, port) {
                         names.extend(self.shown(items(matched.sni_hosts.as_ref()), &hosts));
                     }
                 }

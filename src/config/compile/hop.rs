@@ -98,9 +98,7 @@ impl<'a> Compiler<'a> {
         wanted: &Wanted,
     ) -> Option<Leads> {
         let accept: Option<Arc<Accept>> = self.accept(server.tls.as_ref()?).ok()?;
-        let in_mesh = accept.is_some_and(|accept| {
-            accept.credential == self.workload.credential && accept.client_names.is_empty()
-        });
+        let in_mesh = accept.is_some_and(|accept| *accept == self.mesh_accept());
         if !in_mesh {
             self.error(wanted.place, "expected ISTIO_MUTUAL at both ends of a hop that is taken inside this process, found something else at the gateway");
             return None;

@@ -3,19 +3,28 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::tls::MESH_PROTOCOL;
 use super::{Compiler, ROOT_NAMESPACE, selects};
 use crate::config::resource::Resource;
 use crate::config::resource::security::{MtlsMode, MutualTls, PeerAuthentication};
+use crate::config::resource::service::{Port, Service};
 use crate::plan::authorize::Rules;
 use crate::plan::cluster::Cluster;
 use crate::plan::identity::SubjectAltName;
 use crate::plan::route::{HostPattern, SniTable};
-use crate::plan::{
-    Accept, ClientCertificate, DestinationRoute, Entrance, Listener, Origin, Role, Route, SniRoute, Target,
-};
+use crate::plan::{Accept, DestinationRoute, Entrance, Listener, Origin, Role, Route, SniRoute, Target};
 
-impl Compiler<'_> {
+/// Protocols whose server speaks first: as ports are called, and their numbers (IANA).
+const SERVER_FIRST: &[(&str, &[u16])] = &[
+    ("mysql", &[3306]),
+    ("mariadb", &[]),
+    ("smtp", &[25, 587]),
+    ("ftp", &[21]),
+    ("ssh", &[22]),
+    ("pop3", &[110]),
+    ("imap", &[143]),
+];
+
+impl<'a> Compiler<'a> {
     /// The inbound listeners: one for each `--inbound`.
     pub fn inbound(&mut self, listeners: &mut Vec<Listener>) {
         self.check_served();
@@ -29,21 +38,19 @@ impl Compiler<'_> {
                 "--inbound",
             );
             let (mode, origin) = self.mtls(*port);
+            if matches!(mode, MtlsMode::Permissive | MtlsMode::Unset) {
+                self.warn_of_silence(*port);
+            }
             let route = Arc::new(Route {
                 rules: Rules::default(),
                 targets: vec![Target { weight: 1, cluster: Arc::new(cluster) }],
                 inner_hops: Vec::new(),
                 origin: Origin("--inbound".into()),
             });
+            let mesh = format!("spiffe://{}/", self.workload.trust_domain);
             let accept = Arc::new(Accept {
-                credential: self.workload.credential.clone(),
-                client: ClientCertificate::Required,
-                client_names: vec![SubjectAltName::SpiffeBelow(format!(
-                    "spiffe://{}/",
-                    self.workload.trust_domain
-                ))],
-                alpn: MESH_PROTOCOL,
-                tls: self.workload.tls.clone(),
+                client_names: vec![SubjectAltName::SpiffeBelow(mesh)],
+                ..self.mesh_accept()
             });
             let entrance = match mode {
                 MtlsMode::Disable => {
@@ -62,25 +69,47 @@ impl Compiler<'_> {
         }
     }
 
+    /// PERMISSIVE awaits the client's first bytes, and a client of some protocols awaits the server's.
+    fn warn_of_silence(&mut self, port: u16) {
+        let served = self.served().find(|served| served.target() == i64::from(port));
+        let by_name = served.and_then(|served| {
+            let named = [served.app_protocol.as_ref(), served.name.as_ref()].into_iter().flatten();
+            let words = named.flat_map(|text| text.split('-').map(str::to_ascii_lowercase));
+            let mut known = words.filter_map(|word| SERVER_FIRST.iter().find(|(name, _)| *name == word));
+            known.next()
+        });
+        let known = by_name.or_else(|| SERVER_FIRST.iter().find(|(_, numbers)| numbers.contains(&port)));
+        let Some((name, _)) = known else { return };
+        let message = format!(
+            "plaintext clients wait here for --handshake-timeout and are closed, because the server speaks first and PERMISSIVE looks at the client's first bytes; STRICT and DISABLE do not: port {port}, {name}"
+        );
+        match served.map(|served| served.port.place) {
+            Some(place) => self.warn(place, message),
+            None => self.report.caution("--inbound", message),
+        }
+    }
+
+    /// The ports of Services that select this workload.
+    fn served(&self) -> impl Iterator<Item = &'a Port> + use<'a> {
+        let identity = self.identity(Role::Sidecar);
+        let serving = move |service: &&Resource<Service>| {
+            let selector = service.spec.selector.as_ref().filter(|selector| !selector.value.0.is_empty());
+            selector.is_some()
+                && service.namespace == identity.namespace
+                && selects(selector, &identity.labels)
+        };
+        self.resources.services.iter().filter(serving).flat_map(|service| &service.spec.ports)
+    }
+
     /// A Service that selects this workload is served by it, so it must be known where the application is.
     fn check_served(&mut self) {
-        let identity = self.identity(Role::Sidecar);
-        for service in &self.resources.services {
-            let selector = service.spec.selector.as_ref().filter(|selector| !selector.value.0.is_empty());
-            if selector.is_none()
-                || service.namespace != identity.namespace
-                || !selects(selector, &identity.labels)
-            {
-                continue;
-            }
-            for port in &service.spec.ports {
-                let number = port.target_port.unwrap_or(port.port.value);
-                if !u16::try_from(number).is_ok_and(|number| self.workload.inbound.contains_key(&number)) {
-                    let message = format!(
-                        "expected --inbound {number}=HOST:PORT, because this workload serves the port, found none"
-                    );
-                    self.report.error(port.port.place, message);
-                }
+        for port in self.served() {
+            let number = port.target();
+            if !u16::try_from(number).is_ok_and(|number| self.workload.inbound.contains_key(&number)) {
+                let message = format!(
+                    "expected --inbound {number}=HOST:PORT, because this workload serves the port, found none"
+                );
+                self.report.error(port.port.place, message);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Compiler, Workload, full_name, selects, visible};
-use crate::config::decode::{Labels, Strings};
+use crate::config::decode::{At, Labels, Strings};
 use crate::config::report::Report;
 use crate::config::resource::virtual_service::{
     RouteDestination, TcpMatch, TcpRoute, TlsMatch, VirtualService,
@@ -11,8 +11,7 @@ use crate::config::resource::virtual_service::{
 use crate::config::resource::{Resource, Resources};
 use crate::config::sources::Place;
 use crate::config::validate::virtual_service::MESH;
-use crate::config::validate::{items, network, overlap};
-use crate::plan::route::Network;
+use crate::config::validate::{items, overlap};
 use crate::plan::{InnerHop, Role, Target};
 
 /// A VirtualService with its names in full.
@@ -147,15 +146,10 @@ impl<'a> VirtualServices<'a> {
     pub fn check(&self, report: &mut Report) {
         for bound in &self.all {
             let spec = &bound.resource.spec;
-            let tcp = items(spec.tcp.as_ref())
-                .iter()
-                .flat_map(|rule| items(rule.matches.as_ref()))
-                .map(|matched| &matched.gateways);
-            let tls = items(spec.tls.as_ref())
-                .iter()
-                .flat_map(|rule| items(rule.matches.as_ref()))
-                .map(|matched| &matched.gateways);
-            for text in tcp.chain(tls).flat_map(|list| items(list.as_ref())) {
+            let tcp = items(spec.tcp.as_ref()).iter().flat_map(|rule| items(rule.matches.as_ref()));
+            let tls = items(spec.tls.as_ref()).iter().flat_map(|rule| items(rule.matches.as_ref()));
+            let all = tcp.map(Conditions::from).chain(tls.map(Conditions::from));
+            for text in all.flat_map(|conditions| items(conditions.gateways)) {
                 let full = gateway_reference(text, &bound.resource.namespace);
                 if !bound.gateways.contains(&full) {
                     let message = format!(
@@ -180,19 +174,49 @@ impl Bound<'_> {
     fn is_visible(&self, from: &str) -> bool {
         visible(self.resource.spec.export_to.as_ref(), &self.resource.namespace, from)
     }
+}
 
-    fn names(&self, list: Option<&Strings>, gateway: &str) -> bool {
-        let list = items(list);
-        list.is_empty()
-            || list.iter().any(|text| gateway_reference(text, &self.resource.namespace) == gateway)
+/// What a match asks of a connection besides its SNI, in rules of either kind.
+#[derive(Clone, Copy)]
+pub(super) struct Conditions<'a> {
+    port: Option<&'a At<i64>>,
+    gateways: Option<&'a Strings>,
+    source_labels: Option<&'a Labels>,
+    source_namespace: Option<&'a At<String>>,
+    pub destination_subnets: Option<&'a Strings>,
+}
+
+impl<'a> From<&'a TcpMatch> for Conditions<'a> {
+    fn from(matched: &'a TcpMatch) -> Self {
+        Self {
+            port: matched.port.as_ref(),
+            gateways: matched.gateways.as_ref(),
+            source_labels: matched.source_labels.as_ref(),
+            source_namespace: matched.source_namespace.as_ref(),
+            destination_subnets: matched.destination_subnets.as_ref(),
+        }
     }
 }
 
-/// What a rule asks of where the connection comes from; evaluated where the proxy is the source.
-struct SourceConditions<'a> {
-    labels: Option<&'a Labels>,
-    namespace: Option<&'a crate::config::decode::At<String>>,
-    subnets: Option<&'a Strings>,
+impl<'a> From<&'a TlsMatch> for Conditions<'a> {
+    fn from(matched: &'a TlsMatch) -> Self {
+        Self {
+            port: matched.port.as_ref(),
+            gateways: matched.gateways.as_ref(),
+            source_labels: matched.source_labels.as_ref(),
+            source_namespace: matched.source_namespace.as_ref(),
+            destination_subnets: matched.destination_subnets.as_ref(),
+        }
+    }
+}
+
+impl Conditions<'_> {
+    fn meet(&self, bound: &Bound<'_>, gateway: &str, port: u16) -> bool {
+        let gateways = items(self.gateways);
+        let named = |text: &At<String>| gateway_reference(text, &bound.resource.namespace) == gateway;
+        (gateways.is_empty() || gateways.iter().any(named))
+            && self.port.is_none_or(|wanted| wanted.value == i64::from(port))
+    }
 }
 
 impl<'a> Compiler<'a> {
@@ -201,84 +225,34 @@ impl<'a> Compiler<'a> {
     pub fn matches_at_gateway(
         &mut self,
         bound: &Bound<'a>,
-        matched: &TcpMatch,
+        conditions: Conditions<'_>,
         gateway: &str,
         port: u16,
     ) -> bool {
-        let conditions = SourceConditions {
-            labels: matched.source_labels.as_ref(),
-            namespace: matched.source_namespace.as_ref(),
-            subnets: matched.destination_subnets.as_ref(),
-        };
-        let applies = bound.names(matched.gateways.as_ref(), gateway) && is_port(matched.port.as_ref(), port);
-        applies && self.judgeable_at_gateway(&conditions)
-    }
-
-    pub fn tls_matches_at_gateway(
-        &mut self,
-        bound: &Bound<'a>,
-        matched: &TlsMatch,
-        gateway: &str,
-        port: u16,
-    ) -> bool {
-        let conditions = SourceConditions {
-            labels: matched.source_labels.as_ref(),
-            namespace: matched.source_namespace.as_ref(),
-            subnets: matched.destination_subnets.as_ref(),
-        };
-        let applies = bound.names(matched.gateways.as_ref(), gateway) && is_port(matched.port.as_ref(), port);
-        applies && self.judgeable_at_gateway(&conditions)
-    }
-
-    fn judgeable_at_gateway(&mut self, conditions: &SourceConditions<'_>) -> bool {
-        let places = [
-            ("sourceLabels", conditions.labels.map(|at| at.place)),
-            ("sourceNamespace", conditions.namespace.map(|at| at.place)),
-            ("destinationSubnets", conditions.subnets.map(|at| at.place)),
-        ];
-        for (name, place) in places {
-            if let Some(place) = place {
-                self.error(place, format!("expected no {name} in a rule for a gateway, where Istio does not look at it, found one"));
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The networks for which a match applies at a sidecar, empty for all; `None` if it does not.
-    pub fn matches_at_sidecar(
-        &self,
-        bound: &Bound<'a>,
-        matched: &TcpMatch,
-        port: u16,
-    ) -> Option<Vec<Network>> {
-        let identity = self.identity(Role::Sidecar);
-        let applies = bound.names(matched.gateways.as_ref(), MESH)
-            && is_port(matched.port.as_ref(), port)
-            && selects(matched.source_labels.as_ref(), &identity.labels)
-            && matched
-                .source_namespace
-                .as_ref()
-                .is_none_or(|namespace| namespace.value == identity.namespace);
-        applies.then(|| {
-            items(matched.destination_subnets.as_ref()).iter().filter_map(|text| network(text).ok()).collect()
-        })
-    }
-
-    pub fn tls_matches_at_sidecar(&mut self, bound: &Bound<'a>, matched: &TlsMatch, port: u16) -> bool {
-        let identity = self.identity(Role::Sidecar);
-        let applies = bound.names(matched.gateways.as_ref(), MESH)
-            && is_port(matched.port.as_ref(), port)
-            && selects(matched.source_labels.as_ref(), &identity.labels)
-            && matched
-                .source_namespace
-                .as_ref()
-                .is_none_or(|namespace| namespace.value == identity.namespace);
-        if let (true, Some(subnets)) = (applies, &matched.destination_subnets) {
-            self.error(subnets.place, "expected no destinationSubnets beside sniHosts, which this version cannot combine, found some");
+        if !conditions.meet(bound, gateway, port) {
             return false;
         }
-        applies
+        let unjudged = [
+            ("sourceLabels", conditions.source_labels.map(|at| at.place)),
+            ("sourceNamespace", conditions.source_namespace.map(|at| at.place)),
+            ("destinationSubnets", conditions.destination_subnets.map(|at| at.place)),
+        ];
+        let Some((name, place)) = unjudged.into_iter().find_map(|(name, place)| Some((name, place?))) else {
+            return true;
+        };
+        self.error(
+            place,
+            format!("expected no {name} in a rule for a gateway, where Istio does not look at it, found one"),
+        );
+        false
+    }
+
+    /// Whether a match of a rule applies at a port of the sidecar, for some destination.
+    pub fn matches_at_sidecar(&self, bound: &Bound<'a>, conditions: Conditions<'_>, port: u16) -> bool {
+        let identity = self.identity(Role::Sidecar);
+        conditions.meet(bound, MESH, port)
+            && selects(conditions.source_labels, &identity.labels)
+            && conditions.source_namespace.is_none_or(|namespace| namespace.value == identity.namespace)
     }
 
     /// The first `tcp` rule of a VirtualService that applies at a gateway's port.
@@ -287,7 +261,7 @@ impl<'a> Compiler<'a> {
         rules.iter().find(|rule| {
             let matches = items(rule.matches.as_ref());
             matches.is_empty()
-                || matches.iter().any(|matched| self.matches_at_gateway(bound, matched, gateway, port))
+                || matches.iter().any(|matched| self.matches_at_gateway(bound, matched.into(), gateway, port))
         })
     }
 
@@ -347,8 +321,4 @@ impl<'a> Compiler<'a> {
         }
         (!leads.targets.is_empty()).then_some(leads)
     }
-}
-
-fn is_port(wanted: Option<&crate::config::decode::At<i64>>, port: u16) -> bool {
-    wanted.is_none_or(|wanted| wanted.value == i64::from(port))
 }

@@ -13,7 +13,7 @@ use crate::config::name;
 use crate::config::resource::virtual_service::TcpRoute;
 use crate::config::sources::Place;
 use crate::config::validate::gateway::Protocol;
-use crate::config::validate::items;
+use crate::config::validate::{items, network};
 use crate::plan::route::{HostPattern, Network, SniTable};
 use crate::plan::{DestinationRoute, Entrance, Listener, Role, Route, SniRoute};
 
@@ -131,7 +131,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The networks for which a rule applies at a port, empty for all; `None` if it does not.
-    fn networks(&mut self, bound: &Bound<'a>, rule: &'a TcpRoute, port: u16) -> Option<Vec<Network>> {
+    fn networks(&self, bound: &Bound<'a>, rule: &'a TcpRoute, port: u16) -> Option<Vec<Network>> {
         let matches = items(rule.matches.as_ref());
         if matches.is_empty() {
             return Some(Vec::new());
@@ -139,12 +139,15 @@ impl<'a> Compiler<'a> {
         let mut networks = Vec::new();
         let mut any = false;
         for matched in matches {
-            let Some(found) = self.matches_at_sidecar(bound, matched, port) else { continue };
-            if found.is_empty() {
+            if !self.matches_at_sidecar(bound, matched.into(), port) {
+                continue;
+            }
+            let subnets = items(matched.destination_subnets.as_ref());
+            if subnets.is_empty() {
                 return Some(Vec::new());
             }
             any = true;
-            networks.extend(found);
+            networks.extend(subnets.iter().filter_map(|text| network(text).ok()));
         }
         any.then_some(networks)
     }
@@ -233,13 +236,18 @@ impl<'a> Compiler<'a> {
             for rule in items(bound.resource.spec.tls.as_ref()) {
                 let mut hosts = Vec::new();
                 for matched in items(rule.matches.as_ref()) {
-                    if self.tls_matches_at_sidecar(bound, matched, port.number) {
-                        hosts.extend(
-                            items(matched.sni_hosts.as_ref())
-                                .iter()
-                                .filter_map(|sni| name::host_pattern(sni).ok()),
-                        );
+                    if !self.matches_at_sidecar(bound, matched.into(), port.number) {
+                        continue;
                     }
+                    if let Some(subnets) = &matched.destination_subnets {
+                        self.error(subnets.place, "expected no destinationSubnets beside sniHosts, which this version cannot combine, found some");
+                        return;
+                    }
+                    hosts.extend(
+                        items(matched.sni_hosts.as_ref())
+                            .iter()
+                            .filter_map(|sni| name::host_pattern(sni).ok()),
+                    );
                 }
                 if hosts.is_empty() {
                     continue;

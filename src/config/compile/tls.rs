@@ -10,13 +10,13 @@ use super::Compiler;
 use super::cluster::{Refusal, Wanted};
 use super::policy::Policy;
 use super::registry::Service;
-use crate::config::name;
+use crate::config::decode::At;
 use crate::config::resource::destination_rule::{ClientMode, ClientTls};
 use crate::config::resource::gateway::{ServerMode, ServerTls, Version};
 use crate::config::resource::security::MtlsMode;
-use crate::config::sources::Place;
 use crate::config::validate::items;
-use crate::plan::identity::SubjectAltName;
+use crate::config::{name, pins};
+use crate::plan::identity::{Pin, SubjectAltName};
 use crate::plan::policy::{Cipher, TlsPolicy, TlsVersion};
 use crate::plan::{Accept, ClientCertificate, CredentialName, Host, Originate, Role, ServerIdentity, Trust};
 
@@ -177,73 +177,62 @@ impl<'a> Compiler<'a> {
             ServerMode::Mutual | ServerMode::IstioMutual => ClientCertificate::Required,
             ServerMode::OptionalMutual => ClientCertificate::Optional,
         };
-        self.refuse_unsupported(tls)?;
-        let in_mesh = mode == ServerMode::IstioMutual;
-        let by_name = tls.credential_name.as_ref().or_else(|| items(tls.credential_names.as_ref()).first());
-        let credential = if in_mesh {
-            self.workload.credential.clone()
+        self.refuse_files(tls)?;
+        let accept = if mode == ServerMode::IstioMutual {
+            self.mesh_accept()
         } else {
-            CredentialName(by_name.map_or(String::new(), |name| name.value.clone()))
+            let named = |name: &At<String>| CredentialName(name.value.clone());
+            let mut shown = tls.credential_name.iter().chain(items(tls.credential_names.as_ref())).map(named);
+            let accept = Accept::by(shown.next().ok_or(())?, client, self.server_policy(tls)?);
+            let ca = tls.ca_cert_credential_name.as_ref().map_or_else(|| accept.ca.clone(), named);
+            Accept { alternatives: shown.collect(), ca, ..accept }
         };
-        let names =
-            items(tls.subject_alt_names.as_ref()).iter().filter_map(|text| name::subject_alt_name(text).ok());
+        let names = items(tls.subject_alt_names.as_ref()).iter();
+        let keys = items(tls.verify_certificate_spki.as_ref()).iter();
+        let hashes = items(tls.verify_certificate_hash.as_ref()).iter();
+        let keys = keys.filter_map(|text| pins::spki(text).ok()).map(Pin::PublicKey);
+        let hashes = hashes.filter_map(|text| pins::hash(text).ok()).map(Pin::Certificate);
         Ok(Some(Arc::new(Accept {
-            credential,
-            client,
-            client_names: names.collect(),
-            alpn: if in_mesh { MESH_PROTOCOL } else { &[] },
-            tls: if in_mesh { self.workload.tls.clone() } else { self.server_policy(tls) },
+            client_names: names.filter_map(|text| name::subject_alt_name(text).ok()).collect(),
+            client_pins: keys.chain(hashes).collect(),
+            ..accept
         })))
     }
 
-    /// What is right in Istio and would not be enforced here.
-    fn refuse_unsupported(&mut self, tls: &ServerTls) -> Result<(), ()> {
-        let files = [&tls.server_certificate, &tls.private_key, &tls.ca_certificates, &tls.ca_crl];
-        let file = files.into_iter().flatten().next().map(|file| file.place);
-        let several = tls.credential_names.as_ref().filter(|names| names.len() > 1).map(|names| names.place);
-        let unsupported: [(Option<Place>, &str); 6] = [
-            (
-                file.or(tls.tls_certificates.as_ref().map(|at| at.place)),
-                "expected credentialName, which is a folder below --credentials, found a file",
-            ),
-            (several, "expected one name, because this version shows one certificate, found several"),
-            (
-                tls.ca_cert_credential_name.as_ref().map(|at| at.place),
-                "expected the CA in the credential itself or in NAME-cacert, found another credential for it",
-            ),
-            (
-                tls.verify_certificate_spki.as_ref().map(|at| at.place),
-                "expected subjectAltNames, because this version does not enforce pins, found one",
-            ),
-            (
-                tls.verify_certificate_hash.as_ref().map(|at| at.place),
-                "expected subjectAltNames, because this version does not enforce pins, found one",
-            ),
-            (
-                tls.max_protocol_version.as_ref().filter(|at| at.value.0 == Version::V1_2).map(|at| at.place),
-                "expected no maximum below TLSV1_3, which this version always speaks, found one",
-            ),
-        ];
-        for (place, message) in unsupported {
-            if let Some(place) = place {
-                self.error(place, message);
-                return Err(());
-            }
-        }
-        Ok(())
+    /// The end of a hop of the mesh: every workload of it may come.
+    pub fn mesh_accept(&self) -> Accept {
+        let (credential, tls) = (self.workload.credential.clone(), self.workload.tls.clone());
+        Accept { alpn: MESH_PROTOCOL, ..Accept::by(credential, ClientCertificate::Required, tls) }
     }
 
-    fn server_policy(&self, tls: &ServerTls) -> TlsPolicy {
+    /// Key material comes from `--credentials` alone.
+    fn refuse_files(&mut self, tls: &ServerTls) -> Result<(), ()> {
+        let files = [&tls.server_certificate, &tls.private_key, &tls.ca_certificates, &tls.ca_crl];
+        let file = files.into_iter().flatten().next().map(|file| file.place);
+        let Some(place) = file.or(tls.tls_certificates.as_ref().map(|at| at.place)) else { return Ok(()) };
+        self.error(place, "expected credentialName, which is a folder below --credentials, found a file");
+        Err(())
+    }
+
+    fn server_policy(&mut self, tls: &ServerTls) -> Result<TlsPolicy, ()> {
         let only_1_3 = tls.min_protocol_version.as_ref().is_some_and(|at| at.value.0 == Version::V1_3);
+        let only_1_2 = tls.max_protocol_version.as_ref().filter(|at| at.value.0 == Version::V1_2);
         let ciphers: Vec<_> =
             items(tls.cipher_suites.as_ref()).iter().filter_map(|name| Cipher::by_name(name)).collect();
         let base = self.workload.tls.clone();
-        TlsPolicy {
+        let policy = TlsPolicy {
             version_min: if only_1_3 { TlsVersion::V1_3 } else { base.version_min },
+            version_max: if only_1_2.is_some() { TlsVersion::V1_2 } else { base.version_max },
             // Istio's list is for TLS 1.2; the suites of 1.3 stay.
             ciphers: if ciphers.is_empty() { base.ciphers } else { with_tls_1_3(&ciphers) },
             ..base
+        };
+        // What the resource says by itself has been judged before, so it is the flags that leave nothing.
+        if let Some(place) = only_1_2.filter(|_| !policy.speaks(TlsVersion::V1_2)).map(|at| at.place) {
+            self.error(place, "expected a version that --tls-min, --kx and --cipher leave, found TLSV1_2");
+            return Err(());
         }
+        Ok(policy)
     }
 }
 

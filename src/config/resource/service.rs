@@ -21,8 +21,17 @@ pub struct Port {
     pub name: Option<At<String>>,
     /// `port`.
     pub port: At<i64>,
+    /// `appProtocol`.
+    pub app_protocol: Option<At<String>>,
     /// `targetPort`, where it is a number; a name stands for a port of the pods, which are not here.
     pub target_port: Option<i64>,
+}
+
+impl Port {
+    /// The port at which the pods are to be found.
+    pub fn target(&self) -> i64 {
+        self.target_port.unwrap_or(self.port.value)
+    }
 }
 
 impl Decode for Service {
@@ -33,9 +42,11 @@ impl Decode for Service {
                 let Some(port) = item.get("port").and_then(|port| At::<i64>::decode(port, decoder)) else {
                     continue;
                 };
-                let name = item.get("name").and_then(|name| At::<String>::decode(name, decoder));
+                let mut text =
+                    |name| item.get(name).and_then(|node: &Arc<Node>| At::<String>::decode(node, decoder));
+                let (name, app_protocol) = (text("name"), text("appProtocol"));
                 let target_port = item.get("targetPort").and_then(|port| port.text()?.parse().ok());
-                ports.push(Port { name, port, target_port });
+                ports.push(Port { name, port, app_protocol, target_port });
             }
         }
         let selector = node.get("selector").filter(|selector| !selector.is_null());

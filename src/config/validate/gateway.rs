@@ -3,12 +3,15 @@
 use std::collections::HashSet;
 
 use super::{credential_name, host_or_address, items, label, once, port, read};
-use crate::config::decode::At;
+use crate::config::decode::{At, Strings};
 use crate::config::report::Report;
 use crate::config::resource::Resource;
 use crate::config::resource::gateway::{Gateway, Server, ServerMode, ServerTls, Version};
 use crate::config::{name, pins};
 use crate::plan::policy::Cipher;
+
+/// Certificates of one server: Envoy takes one for each kind of key.
+const NAMES_MAX: usize = 2;
 
 pub(super) fn check(gateway: &Resource<Gateway>, report: &mut Report) {
     if gateway.name.contains('.') {
@@ -184,7 +187,16 @@ fn check_sources(tls: &ServerTls, mode: Option<ServerMode>, report: &mut Report)
     if let (Some(_), Some(names)) = (&tls.credential_name, &tls.credential_names) {
         report.error(names.place, "expected credentialName or credentialNames, found both");
     }
-    let by_name = tls.credential_name.is_some() || tls.credential_names.is_some();
+    let several = items(tls.credential_names.as_ref());
+    if let Some(names) = tls.credential_names.as_ref().filter(|names| names.len() > NAMES_MAX) {
+        let message = format!("expected at most {NAMES_MAX} names, one a kind of key, found {}", names.len());
+        report.error(names.place, message);
+    }
+    let mut seen = HashSet::new();
+    for name in several {
+        once(&mut seen, name, "credential", report);
+    }
+    let by_name = tls.credential_name.is_some() || !several.is_empty();
     let files = [("serverCertificate", &tls.server_certificate), ("privateKey", &tls.private_key)];
     let authority = [("caCertificates", &tls.ca_certificates)];
     let needed: Vec<_> = match mode {
@@ -212,17 +224,19 @@ fn check_sources(tls: &ServerTls, mode: Option<ServerMode>, report: &mut Report)
 
 /// Checks on clients' certificates, which mean nothing where none is asked for.
 fn check_client_checks(tls: &ServerTls, mode: Option<ServerMode>, report: &mut Report) {
-    let lists = [
-        ("subjectAltNames", &tls.subject_alt_names),
-        ("verifyCertificateSpki", &tls.verify_certificate_spki),
-        ("verifyCertificateHash", &tls.verify_certificate_hash),
+    let list = |list: &Option<Strings>| list.as_ref().map(|list| list.place);
+    let checks = [
+        ("subjectAltNames", list(&tls.subject_alt_names)),
+        ("verifyCertificateSpki", list(&tls.verify_certificate_spki)),
+        ("verifyCertificateHash", list(&tls.verify_certificate_hash)),
+        ("caCertCredentialName", tls.ca_cert_credential_name.as_ref().map(|name| name.place)),
     ];
     let checks_clients =
         matches!(mode, Some(ServerMode::Mutual | ServerMode::OptionalMutual | ServerMode::IstioMutual));
-    for (name, list) in lists {
-        if let Some(list) = list.as_ref().filter(|_| !checks_clients) {
+    for (name, place) in checks {
+        if let Some(place) = place.filter(|_| !checks_clients) {
             report.error(
-                list.place,
+                place,
                 format!("expected a mode that asks clients for a certificate beside {name}, found none"),
             );
         }
