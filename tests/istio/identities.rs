@@ -90,6 +90,22 @@ fn t15_the_oldest_version_is_that_of_the_server() {
 }
 
 #[test]
+fn t15_a_version_that_the_flags_exclude_leaves_nothing_to_speak() {
+    let only_1_2 = "{mode: MUTUAL, credentialName: c, maxProtocolVersion: TLSV1_2}";
+    let gateway = gateway("g", &[&server(443, "a.com", only_1_2)]);
+    let texts = [entry("x.example", 1, "TCP", ""), gateway, tcp("v", "a.com", "g", "", &to("x.example", 1))];
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    assert_eq!(compile(&texts, &workload(INGRESS)).1.errors(), 0);
+    let mut strict = workload(INGRESS);
+    strict.tls.version_min = TlsVersion::V1_3;
+    let told = errors(&texts, &strict);
+    assert!(
+        told.contains("expected a version that --tls-min, --kx and --cipher leave, found TLSV1_2"),
+        "{told}"
+    );
+}
+
+#[test]
 fn t19_a_credential_that_a_sidecar_may_not_use_never_becomes_plaintext() {
     let rule =
         rule("d", "default", "host: db.example, trafficPolicy: {tls: {mode: MUTUAL, credentialName: c}}");
@@ -133,6 +149,30 @@ fn t20_the_mode_of_an_inbound_port_is_that_of_the_narrowest_policy() {
     assert_eq!(mode(&[&mesh, &namespace]), "DISABLE");
     assert_eq!(mode(&[&mesh, &namespace, &own]), "PERMISSIVE");
     assert_eq!(mode(&[&mesh, &namespace, &port_only]), "DISABLE");
+}
+
+#[test]
+fn permissive_is_warned_of_where_the_server_speaks_first() {
+    let service =
+        |port: &str| format!("{}spec: {{selector: {{app: db}}, ports: [{port}]}}\n", head("Service", "db"));
+    let check = |number: u16, texts: &[&str], expected: bool| {
+        let mut process = workload(SIDECAR);
+        process.inbound.insert(number, (Host::Address([127, 0, 0, 1].into()), 9));
+        process.roles.get_mut(&Role::Sidecar).expect("the role").labels.insert("app".into(), "db".into());
+        let (_, report) = compile(texts, &process);
+        assert_eq!(report.errors(), 0, "{report}");
+        let found = warned(&report, "because the server speaks first and PERMISSIVE looks at the client");
+        assert_eq!(found, expected, "{texts:?} {:?}", report.warning_lines());
+    };
+    check(3306, &[], true);
+    check(9000, &[], false);
+    check(9000, &[&service("{port: 80, targetPort: 9000, name: tcp-mysql}")], true);
+    check(9000, &[&service("{port: 9000, name: db, appProtocol: mysql}")], true);
+    check(9000, &[&service("{port: 9000, name: http}")], false);
+    let strict = head("PeerAuthentication", "p") + "spec: {mtls: {mode: STRICT}}\n";
+    check(3306, &[&strict], false);
+    check(3306, &[&strict.replace("STRICT", "DISABLE")], false);
+    check(3306, &[&strict.replace("STRICT", "PERMISSIVE")], true);
 }
 
 #[test]

@@ -7,18 +7,24 @@ mod support;
 #[path = "../support/mariadb.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod mariadb;
+#[path = "../rotation/mount.rs"]
+mod mount;
 #[path = "../support/wire.rs"]
 mod wire;
 
 mod documents;
+mod hops;
 mod identities;
+mod ingress;
 mod judge;
 mod mesh;
 mod parsing;
 mod path;
 mod pool;
 mod proxy_protocol;
+mod renewal;
 mod routing;
+mod secrets;
 mod service;
 mod settings;
 mod shipped;

@@ -55,6 +55,37 @@ fn p14_to_p19_tls_settings_of_a_server_that_contradict_themselves_are_refused() 
     }
 }
 
+#[test]
+fn credentials_of_a_server_that_mean_nothing_are_refused() {
+    let check = |tls: &str, expected: &str| refused(&server_tls(tls), &[expected]);
+    check(
+        "{mode: MUTUAL, credentialNames: [x, y, z]}",
+        "expected at most 2 names, one a kind of key, found 3",
+    );
+    check(
+        "{mode: MUTUAL, credentialNames: [x, x]}",
+        "credentialNames[1]: expected each credential once, found it twice: \"x\"",
+    );
+    check("{mode: MUTUAL, credentialNames: []}", "expected credentialName, found none");
+    check(
+        "{mode: SIMPLE, credentialName: x, caCertCredentialName: y}",
+        "expected a mode that asks clients for a certificate beside caCertCredentialName",
+    );
+    check("{mode: MUTUAL, caCertCredentialName: y}", "expected credentialName, found none");
+    check("{mode: MUTUAL, credentialName: x, caCertCredentialName: ../y}", "expected a plain name");
+    let hash = "00".repeat(32);
+    check(
+        &format!("{{mode: SIMPLE, credentialName: x, verifyCertificateHash: [\"{hash}\"]}}"),
+        "expected a mode that asks clients for a certificate beside verifyCertificateHash",
+    );
+    check(
+        "{mode: MUTUAL, credentialName: x, verifyCertificateSpki: [AAAA]}",
+        "verifyCertificateSpki[0]: expected a SHA-256 in base64, found \"AAAA\"",
+    );
+    check("{mode: MUTUAL, credentialName: x, maxProtocolVersion: TLSV1_1}", "expected at least TLSV1_2");
+    accepted(&server_tls("{mode: MUTUAL, credentialNames: [x, y], maxProtocolVersion: TLSV1_2}"));
+}
+
 fn client_tls(tls: &str) -> String {
     head("DestinationRule", "d") + &format!("spec: {{host: a.b, trafficPolicy: {{tls: {tls}}}}}")
 }

@@ -192,3 +192,59 @@ fn explain_says_what_would_become_of_a_connection() {
     assert!(ask(&["--sni=other.example"]).contains("is refused: no row for SNI other.example"));
     assert!(ask(&["--sni=mysql.fqdn.example"]).contains("is refused: expected a certificate, found none"));
 }
+
+#[test]
+fn explain_says_what_the_source_of_a_connection_decides() {
+    let ask = |source: &str, listener: &str| {
+        let more = ["--role=sidecar", "--role=egress", "--listener", listener, "--source", source];
+        let (code, out, err) = look("explain", &manifests("article/client"), &more);
+        assert_eq!((code, err.as_str()), (0, ""));
+        out
+    };
+    let refused = ask("192.0.2.7", "127.0.0.1:3306");
+    assert!(refused.contains("is refused: 192.0.2.7 cannot reach 127.0.0.1:3306"), "{refused}");
+    assert!(!refused.contains("goes to"), "{refused}");
+    let admitted = ask("127.0.0.1", "127.0.0.1:3306");
+    assert!(
+        admitted.contains("comes from 127.0.0.1, which decides nothing: no rule asks for the source")
+            && admitted.contains("goes to outbound|13306||mysql.fqdn.example"),
+        "{admitted}"
+    );
+    assert!(ask("::1", "127.0.0.1:3306").contains("::1 cannot reach"));
+    let wrong = ["--role=sidecar", "--role=egress", "--source=here"];
+    let (code, _, err) = look("explain", &manifests("article/client"), &wrong);
+    assert_eq!((code, err.as_str()), (2, "twinlock: --source: expected an IP address, found \"here\"\n"));
+}
+
+#[test]
+fn explain_judges_a_certificate_by_its_pin_as_well() {
+    let credentials = Credentials::new();
+    let folder = tempfile::tempdir().expect("a directory");
+    let pinned = crate::routing::gateway(
+        "g",
+        &[&crate::routing::server(
+            443,
+            "a.com",
+            &format!(
+                "{{mode: MUTUAL, credentialNames: [c, d], caCertCredentialName: e, verifyCertificateHash: [\"{}\"]}}",
+                "00".repeat(32)
+            ),
+        )],
+    );
+    let rule = crate::routing::tcp("v", "a.com", "g", "", &crate::routing::to("db.example", 3306));
+    std::fs::write(folder.path().join("g.yaml"), pinned + "---\n" + &rule).expect("written");
+    let certificate = credentials.folder("egress").join("client-credential/tls.crt");
+    let known = ["--role=ingress", "--resolve=db.example=127.0.0.1"];
+    let (_, out, _) = look("explain", path(folder.path()), &known);
+    assert!(
+        out.contains("must show a certificate of the CA in e, whatever its names, one of 1 pinned")
+            && out.contains("is shown c or d"),
+        "{out}"
+    );
+    let more = [&known[..], &["--sni=a.com", "--peer-cert", path(&certificate)]].concat();
+    let (_, out, _) = look("explain", path(folder.path()), &more);
+    assert!(
+        out.contains("is refused: expected a certificate that is pinned, found one with the SHA-256"),
+        "{out}"
+    );
+}

@@ -1,4 +1,5 @@
 //! What a gateway shows and says while its credentials change, and a directory as Kubernetes mounts one.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -63,9 +64,21 @@ impl Mount {
 
     /// Writes a new version beside the old one, swaps `..data`, and removes the old one.
     pub fn update(&mut self, root: &Authority, identity: &Identity) {
+        self.swap(|version| root.install(identity, version));
+    }
+
+    /// The same, and the new version lacks a file.
+    pub fn update_without(&mut self, root: &Authority, identity: &Identity, file: &str) {
+        self.swap(|version| {
+            root.install(identity, version);
+            std::fs::remove_file(version.join(file)).expect("removed");
+        });
+    }
+
+    fn swap(&mut self, write: impl FnOnce(&Path)) {
         self.versions += 1;
         let version = format!("..version_{}", self.versions);
-        root.install(identity, &self.directory.join(&version));
+        write(&self.directory.join(&version));
         let link = self.directory.join("..data_tmp");
         symlink(&version, &link).expect("a link");
         std::fs::rename(&link, self.directory.join("..data")).expect("swapped");

@@ -149,8 +149,22 @@ impl Authority {
     }
 
     pub fn issue(&self, leaf: &Leaf) -> Identity {
-        let key = KeyPair::generate().expect("a key");
-        let certificate = leaf.0.signed_by(&key, &self.issuer).expect("a certificate");
+        self.issue_for(leaf, &KeyPair::generate().expect("a key"))
+    }
+
+    /// One with an RSA key.
+    pub fn issue_rsa(&self, leaf: &Leaf) -> Identity {
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+        self.issue_for(leaf, &key.expect("a key"))
+    }
+
+    /// One for the key of another.
+    pub fn issue_again(&self, leaf: &Leaf, other: &Identity) -> Identity {
+        self.issue_for(leaf, &KeyPair::from_pem(&other.key_pem).expect("a key"))
+    }
+
+    fn issue_for(&self, leaf: &Leaf, key: &KeyPair) -> Identity {
+        let certificate = leaf.0.signed_by(key, &self.issuer).expect("a certificate");
         Identity::parse(certificate.pem() + &self.chain_pem, key.serialize_pem())
     }
 
@@ -269,6 +283,13 @@ impl Identity {
     /// Writes over the key, and leaves the certificate as it is.
     pub fn overwrite_key(&self, directory: &Path) {
         std::fs::write(directory.join("tls.key"), &self.key_pem).expect("written");
+    }
+
+    /// Writes the certificate and the key by other names.
+    pub fn install_as(&self, directory: &Path, [certificate, key]: [&str; 2]) {
+        std::fs::create_dir_all(directory).expect("a directory");
+        write(directory, certificate, &self.certificate_pem);
+        write(directory, key, &self.key_pem);
     }
 
     /// Puts the key and the certificate where they belong in a credential directory.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, Error, RootCertStore, ServerConfig, ServerConnection,
-    StreamOwned, SupportedProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
+    RootCertStore, ServerConfig, ServerConnection, SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
 
 use super::authority::{Authority, Identity};
@@ -57,6 +58,79 @@ pub fn client_config(
 pub fn good_client_config(certs: &Certs) -> ClientConfig {
     let identity = Identity::of(&certs.egress());
     client_config(&Authority::of(certs).certificate, Some(&identity), rustls::ALL_VERSIONS)
+}
+
+/// Makes a client content with any name under its root: workloads of a mesh have none that it could ask for.
+pub fn by_chain_alone(config: &mut ClientConfig, root: &CertificateDer<'static>) {
+    config.dangerous().set_certificate_verifier(Arc::new(ByChain::of(root)));
+}
+
+/// A client without a certificate that knows no signatures but those of RSA keys.
+pub fn client_that_knows_rsa_only(
+    root: &CertificateDer<'static>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut config = client_config(root, None, versions);
+    let mut verifier = ByChain::of(root);
+    verifier.schemes.retain(|scheme| {
+        matches!(scheme, SignatureScheme::RSA_PSS_SHA256 | SignatureScheme::RSA_PKCS1_SHA256)
+    });
+    config.dangerous().set_certificate_verifier(Arc::new(verifier));
+    config
+}
+
+#[derive(Debug)]
+struct ByChain {
+    inner: Arc<WebPkiServerVerifier>,
+    schemes: Vec<SignatureScheme>,
+}
+
+impl ByChain {
+    fn of(root: &CertificateDer<'static>) -> Self {
+        let inner = WebPkiServerVerifier::builder_with_provider(roots(root), provider()).build();
+        let inner = inner.expect("a verifier");
+        Self { schemes: inner.supported_verify_schemes(), inner }
+    }
+}
+
+impl ServerCertVerifier for ByChain {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
+    }
 }
 
 /// Connects, with [`HOST`] as SNI; the handshake comes with the first read or write.
