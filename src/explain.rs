@@ -5,16 +5,20 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
+use crate::clock;
 use crate::credentials::certificate::{Facts, hex};
-use crate::plan::cluster::Cluster;
+use crate::plan::cluster::{Balance, Cluster};
 use crate::plan::{
-    Accept, ClientCertificate, Entrance, Listener, Originate, Plan, Route, ServerIdentity, Trust, route,
+    Accept, ClientCertificate, Entrance, Host, Listener, Originate, Plan, Route, ServerIdentity, Trust, route,
 };
+use crate::upstream::balance::{self, Draw};
+use crate::upstream::roster::{Place, Roster};
 
 /// A connection that has not come yet.
 #[derive(Debug, Default)]
@@ -252,12 +256,9 @@ pub fn answer(plan: &Plan, question: &Question) -> Result<String, String> {
         }
     };
     let mut text = format!("comes to {} {}    {}\n", listener.role, listener.address, listener.origin);
-    if let Some(source) = question.source {
-        if !reaches(source, listener.address.ip()) {
-            let _ = writeln!(text, "is refused: {source} cannot reach {}", listener.address);
-            return Ok(text);
-        }
-        let _ = writeln!(text, "comes from {source}, which decides nothing: no rule asks for the source");
+    if let Some(source) = question.source.filter(|source| !reaches(*source, listener.address.ip())) {
+        let _ = writeln!(text, "is refused: {source} cannot reach {}", listener.address);
+        return Ok(text);
     }
     let ways = ways(listener);
     let chosen = match &listener.entrance {
@@ -288,7 +289,32 @@ pub fn answer(plan: &Plan, question: &Question) -> Result<String, String> {
         }
     }
     lead(&mut text, way.route);
+    if let Some(source) = question.source {
+        by_source(&mut text, way.route, source);
+    }
     Ok(text)
+}
+
+/// What the address that a connection comes from decides.
+fn by_source(text: &mut String, route: &Route, source: IpAddr) {
+    let clusters = route.targets.iter().map(|target| &target.cluster);
+    let mut asked = clusters.filter(|cluster| cluster.balance == Balance::SourceAddress).peekable();
+    if asked.peek().is_none() {
+        let _ = writeln!(text, "the source {source} decides nothing: no rule asks for it");
+    }
+    for cluster in asked {
+        let named = cluster.endpoints.iter().any(|endpoint| matches!(endpoint.host, Host::Name(_)));
+        let unresolved = vec![None; cluster.endpoints.len()];
+        let roster = Roster::new(cluster.clone(), unresolved, |name| Arc::new(Place::new(name)));
+        let draw = Draw { random: 0, turn: 0, source: balance::source_key(source) };
+        let chosen = roster.choose(&[], draw, clock::now()).and_then(|index| roster.member(index));
+        let _ = match chosen.filter(|_| !named) {
+            Some(member) => {
+                writeln!(text, "the source {source} decides: {}, unless it fails", member.place.name)
+            }
+            None => writeln!(text, "the source {source} decides between the addresses of {}", cluster.name),
+        };
+    }
 }
 
 /// Whether a packet from this address can arrive at that one.

@@ -206,11 +206,32 @@ fn explain_says_what_the_source_of_a_connection_decides() {
     assert!(!refused.contains("goes to"), "{refused}");
     let admitted = ask("127.0.0.1", "127.0.0.1:3306");
     assert!(
-        admitted.contains("comes from 127.0.0.1, which decides nothing: no rule asks for the source")
-            && admitted.contains("goes to outbound|13306||mysql.fqdn.example"),
+        admitted.contains("goes to outbound|13306||mysql.fqdn.example")
+            && admitted.contains("the source 127.0.0.1 decides nothing: no rule asks for it"),
         "{admitted}"
     );
     assert!(ask("::1", "127.0.0.1:3306").contains("::1 cannot reach"));
+    // Where a DestinationRule asks for it, the answer is the endpoint that the client will get.
+    let hashed = tempfile::tempdir().expect("a directory");
+    let endpoints = "endpoints: [{address: 10.0.0.1}, {address: 10.0.0.2}, {address: 10.0.0.3}]";
+    let service = crate::routing::entry("db.example", 3306, "TCP", &format!(", {endpoints}"));
+    let rule = crate::routing::rule(
+        "d",
+        "default",
+        "host: db.example, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}",
+    );
+    std::fs::write(hashed.path().join("d.yaml"), service + "---\n" + &rule).expect("written");
+    let endpoint = |source: &str| {
+        let more = ["--role=sidecar", "--listen=3306=0.0.0.0:3306", "--source", source];
+        let (_, out, _) = look("explain", path(hashed.path()), &more);
+        let line = out.lines().find(|line| line.starts_with("the source")).expect("an answer").to_owned();
+        line.split(": ").nth(1).expect("an endpoint").to_owned()
+    };
+    let clients: Vec<_> = (1..20).map(|client| endpoint(&format!("192.0.2.{client}"))).collect();
+    assert!(clients.iter().all(|endpoint| endpoint.starts_with("10.0.0.")), "{clients:?}");
+    assert!(clients.iter().any(|endpoint| *endpoint != clients[0]), "{clients:?}");
+    assert_eq!(endpoint("192.0.2.1"), clients[0]);
+
     let wrong = ["--role=sidecar", "--role=egress", "--source=here"];
     let (code, _, err) = look("explain", &manifests("article/client"), &wrong);
     assert_eq!((code, err.as_str()), (2, "twinlock: --source: expected an IP address, found \"here\"\n"));
