@@ -2,15 +2,13 @@
 //! thousand names. Plain timing: the median of several runs is all that is wanted.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark reads the clock and prints")]
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use twinlock::config::compile::{self, Identity, Workload};
-use twinlock::config::{resource, validate};
-use twinlock::plan::policy::TlsPolicy;
-use twinlock::plan::{CredentialName, Entrance, Role};
+use twinlock::config::compile::Workload;
+use twinlock::config::istio;
+use twinlock::plan::{Entrance, Role};
 
 /// Links, each of a ServiceEntry, a DestinationRule, a Gateway and a VirtualService.
 const LINKS: usize = 2500;
@@ -82,22 +80,8 @@ fn resources(links: usize, port: impl Fn(usize) -> usize) -> String {
 }
 
 fn compiled(text: &str) -> Vec<std::sync::Arc<twinlock::plan::Listener>> {
-    let (resources, mut report) = resource::read(vec![("bench.yaml".into(), text.to_owned())]);
-    validate::resources(&resources, &mut report);
-    let labels = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]);
-    let identity = Identity { namespace: "istio-system".into(), labels };
-    let workload = Workload {
-        roles: BTreeMap::from([(Role::Ingress, identity)]),
-        trust_domain: "cluster.local".into(),
-        domain: "cluster.local".into(),
-        credential: CredentialName("workload".into()),
-        resolve: Vec::new(),
-        listen: BTreeMap::new(),
-        inbound: BTreeMap::new(),
-        tls: TlsPolicy::default(),
-        connect_timeout: Duration::from_secs(10),
-    };
-    let listeners = compile::listeners(&resources, &workload, &mut report);
+    let texts = vec![("bench.yaml".into(), text.to_owned())];
+    let (listeners, report) = istio::listeners(texts, &Workload::stock(&[Role::Ingress]));
     assert!(report.is_empty(), "{report}");
     listeners
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::compile::{self, Identity, ROOT_NAMESPACE, Resolve, Workload};
+use super::compile::{self, Identity, Resolve, Workload};
 use super::flags::{self, Process};
 use super::report::Report;
 use super::{Awaited, Configuration, name, resource, sources, validate};
@@ -54,6 +54,17 @@ pub fn load(
     (Some(configuration), report)
 }
 
+/// The listeners that texts compile to, each text with the name of its file. Where there are errors, there are none.
+pub fn listeners(texts: Vec<(String, String)>, workload: &Workload) -> (Vec<Arc<Listener>>, Report) {
+    let (resources, mut report) = resource::read(texts);
+    validate::resources(&resources, &mut report);
+    if !report.is_empty() {
+        return (Vec::new(), report);
+    }
+    let listeners = compile::listeners(&resources, workload, &mut report);
+    (if report.is_empty() { listeners } else { Vec::new() }, report)
+}
+
 /// Every credential of the plan, and what it is for.
 fn needs(listeners: &[Arc<Listener>], process: &Process) -> BTreeMap<CredentialName, Needs> {
     let mut all: BTreeMap<CredentialName, Needs> = BTreeMap::new();
@@ -95,7 +106,8 @@ fn needs(listeners: &[Arc<Listener>], process: &Process) -> BTreeMap<CredentialN
 
 fn workload_of(flags: &WorkloadFlags, process: &Process, report: &mut Report) -> Option<Workload> {
     let before = report.errors();
-    let mut roles = roles(&flags.role, report);
+    let roles = flags.role.iter().filter_map(|text| report.note("--role", role(text)));
+    let mut roles: BTreeMap<_, _> = roles.map(|role| (role, Identity::stock(role))).collect();
     for text in &flags.namespace {
         let (role, namespace) = scoped(text, "--namespace", report)?;
         for (_, identity) in roles.iter_mut().filter(|(known, _)| role.is_none_or(|role| role == **known)) {
@@ -141,24 +153,6 @@ fn role(text: &str) -> Result<Role, String> {
         .into_iter()
         .find(|role| role.to_string() == text)
         .ok_or_else(|| format!("expected sidecar, egress or ingress, found {text:?}"))
-}
-
-/// The roles with the namespace and labels of Istio's own gateways.
-fn roles(texts: &[String], report: &mut Report) -> BTreeMap<Role, Identity> {
-    let stock = |role: &Role| {
-        let name = match role {
-            Role::Sidecar => {
-                return Identity { namespace: resource::DEFAULT_NAMESPACE.into(), ..Identity::default() };
-            }
-            Role::Egress => "egressgateway",
-            Role::Ingress => "ingressgateway",
-        };
-        let labels = [("istio", name.to_owned()), ("app", format!("istio-{name}"))];
-        let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        Identity { namespace: ROOT_NAMESPACE.into(), labels }
-    };
-    let roles = texts.iter().filter_map(|text| report.note("--role", role(text)));
-    roles.map(|role| (role, stock(&role))).collect()
 }
 
 /// A value for one role, or for all.

@@ -122,8 +122,8 @@ impl Inbound {
             ["run", "--role=sidecar", "--config", path(folder.path()), "--listen=3306=127.0.0.1:0"];
         let inbound = format!("--inbound=3306={}", application.address);
         let own = credentials.folder("mysql");
-        let more = ["--credentials", path(&own), &inbound];
-        let sidecar = Program::start(&[&arguments[..], &more].concat());
+        let application_at = ["--credentials", path(&own), &inbound];
+        let sidecar = Program::start(&[&arguments[..], &application_at].concat());
         Self { _folder: folder, credentials, application, sidecar }
     }
 

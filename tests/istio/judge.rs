@@ -1,15 +1,12 @@
 //! What the compiler says of a text, without starting anything.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use twinlock::config::compile::{self, Identity, Resolve, Workload};
+use twinlock::config::compile::{Resolve, Workload};
 use twinlock::config::report::Report;
-use twinlock::config::{resource, validate};
+use twinlock::config::{istio, resource, validate};
 use twinlock::plan::cluster::Cluster;
-use twinlock::plan::policy::TlsPolicy;
-use twinlock::plan::{CredentialName, Entrance, Host, Listener, Role};
+use twinlock::plan::{Entrance, Host, Listener, Role};
 
 /// The head of a resource, in the namespace `default`.
 pub fn head(kind: &str, name: &str) -> String {
@@ -23,26 +20,7 @@ pub fn head(kind: &str, name: &str) -> String {
 
 /// A workload that plays these roles, as Istio's stock gateways and a sidecar in `default`.
 pub fn workload(roles: &[Role]) -> Workload {
-    let stock = |role: &Role| {
-        let labels = |name: &str| BTreeMap::from([("istio".to_owned(), name.to_owned())]);
-        let (namespace, labels) = match role {
-            Role::Sidecar => ("default", BTreeMap::new()),
-            Role::Egress => ("istio-system", labels("egressgateway")),
-            Role::Ingress => ("istio-system", labels("ingressgateway")),
-        };
-        (*role, Identity { namespace: namespace.into(), labels })
-    };
-    Workload {
-        roles: roles.iter().map(stock).collect(),
-        trust_domain: "cluster.local".into(),
-        domain: "cluster.local".into(),
-        credential: CredentialName("workload".into()),
-        resolve: Vec::new(),
-        listen: BTreeMap::new(),
-        inbound: BTreeMap::new(),
-        tls: TlsPolicy::default(),
-        connect_timeout: Duration::from_secs(10),
-    }
+    Workload::stock(roles)
 }
 
 /// Makes a host known.
@@ -55,13 +33,7 @@ pub fn known(mut workload: Workload, host: &str) -> Workload {
 /// The listeners that texts compile to, and what is said of them.
 pub fn compile(texts: &[&str], workload: &Workload) -> (Vec<Arc<Listener>>, Report) {
     let named = texts.iter().enumerate().map(|(index, text)| (format!("{index}.yaml"), (*text).to_owned()));
-    let (resources, mut report) = resource::read(named.collect());
-    validate::resources(&resources, &mut report);
-    if report.errors() > 0 {
-        return (Vec::new(), report);
-    }
-    let listeners = compile::listeners(&resources, workload, &mut report);
-    (listeners, report)
+    istio::listeners(named.collect(), workload)
 }
 
 /// The errors of a text, none of which are about how resources fit together.

@@ -4,14 +4,10 @@
 //! without errors, every route of it with somewhere to go.
 #![no_main]
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use libfuzzer_sys::fuzz_target;
-use twinlock::config::compile::{self, Identity, Workload};
-use twinlock::config::{resource, validate};
-use twinlock::plan::policy::TlsPolicy;
-use twinlock::plan::{CredentialName, Role};
+use twinlock::config::compile::Workload;
+use twinlock::config::istio;
+use twinlock::plan::Role;
 
 fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else { return };
@@ -20,13 +16,8 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn judge(text: &str) -> (String, String) {
-    let (resources, mut report) = resource::read(vec![("input.yaml".into(), text.into())]);
-    validate::resources(&resources, &mut report);
-    let listeners = if report.errors() == 0 {
-        compile::listeners(&resources, &workload(), &mut report)
-    } else {
-        Vec::new()
-    };
+    let workload = Workload::stock(&[Role::Sidecar, Role::Egress, Role::Ingress]);
+    let (listeners, report) = istio::listeners(vec![("input.yaml".into(), text.into())], &workload);
     if report.errors() == 0 {
         for route in listeners.iter().flat_map(|listener| listener.routes()) {
             assert!(!route.targets.is_empty(), "a route without an upstream");
@@ -38,26 +29,4 @@ fn judge(text: &str) -> (String, String) {
     assert_eq!(json["errors"], report.errors());
     assert!(!report.render(false).contains('\u{1b}'), "nothing of the text steers a terminal");
     (report.render(false), format!("{listeners:?}").lines().take(100).collect())
-}
-
-fn workload() -> Workload {
-    let identity = |namespace: &str, label: &str| Identity {
-        namespace: namespace.into(),
-        labels: BTreeMap::from([("istio".to_owned(), label.to_owned())]),
-    };
-    Workload {
-        roles: BTreeMap::from([
-            (Role::Sidecar, identity("default", "none")),
-            (Role::Egress, identity("istio-system", "egressgateway")),
-            (Role::Ingress, identity("istio-system", "ingressgateway")),
-        ]),
-        trust_domain: "cluster.local".into(),
-        domain: "cluster.local".into(),
-        credential: CredentialName("workload".into()),
-        resolve: Vec::new(),
-        listen: BTreeMap::new(),
-        inbound: BTreeMap::new(),
-        tls: TlsPolicy::default(),
-        connect_timeout: Duration::from_secs(10),
-    }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::decode::At;
 use super::document::Spot;
 use super::report::Report;
-use super::resource::{Resource, Resources};
+use super::resource::{DEFAULT_NAMESPACE, Resource, Resources};
 use super::sources::Place;
 use crate::plan::cluster::Cluster;
 use crate::plan::policy::TlsPolicy;
@@ -64,6 +64,37 @@ pub struct Identity {
     pub namespace: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Workload {
+    /// One that plays these roles as Istio's own gateways, and a sidecar in the namespace `default`, do.
+    pub fn stock(roles: &[Role]) -> Self {
+        Self {
+            roles: roles.iter().map(|role| (*role, Identity::stock(*role))).collect(),
+            trust_domain: "cluster.local".into(),
+            domain: "cluster.local".into(),
+            credential: CredentialName("workload".into()),
+            resolve: Vec::new(),
+            listen: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            tls: TlsPolicy::default(),
+            connect_timeout: std::time::Duration::from_secs(10),
+        }
+    }
+}
+
+impl Identity {
+    /// The namespace and labels of Istio's own gateways; those of a sidecar nobody can know.
+    pub fn stock(role: Role) -> Self {
+        let name = match role {
+            Role::Sidecar => return Self { namespace: DEFAULT_NAMESPACE.into(), labels: BTreeMap::new() },
+            Role::Egress => "egressgateway",
+            Role::Ingress => "ingressgateway",
+        };
+        let labels = [("istio", name.to_owned()), ("app", format!("istio-{name}"))];
+        let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        Self { namespace: ROOT_NAMESPACE.into(), labels }
+    }
 }
 
 /// `--resolve HOST[:PORT]=ADDRESS[:PORT]`.

@@ -23,7 +23,7 @@ written! {
 }
 
 written! {
-    /// The port of a server.
+    /// The port of a server, or of a service.
     Port {
         number: At<i64> = "number",
         protocol: At<String> = "protocol",

@@ -1,5 +1,6 @@
 //! ServiceEntry and WorkloadEntry: what services there are, and where their endpoints are.
 
+use super::gateway::Port;
 use crate::config::decode::{At, Labels, OneOf, Opaque, Strings, Table, words, written};
 
 written! {
@@ -7,7 +8,7 @@ written! {
     ServiceEntry {
         hosts: Strings = "hosts",
         addresses: Strings = "addresses",
-        ports: At<Vec<ServicePort>> = "ports",
+        ports: At<Vec<Port>> = "ports",
         location: At<OneOf<Location>> = "location",
         resolution: At<OneOf<Resolution>> = "resolution",
         endpoints: At<Vec<WorkloadEntry>> = "endpoints",
@@ -21,16 +22,6 @@ written! {
     /// The workloads that are endpoints.
     EntrySelector {
         labels: Labels = "labels",
-    }
-}
-
-written! {
-    /// A port of a service.
-    ServicePort {
-        number: At<i64> = "number",
-        protocol: At<String> = "protocol",
-        name: At<String> = "name",
-        target_port: At<i64> = "targetPort",
     }
 }
 

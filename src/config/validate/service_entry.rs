@@ -8,7 +8,8 @@ use crate::config::decode::At;
 use crate::config::name;
 use crate::config::report::Report;
 use crate::config::resource::Resource;
-use crate::config::resource::service_entry::{Resolution, ServiceEntry, ServicePort, WorkloadEntry};
+use crate::config::resource::gateway::Port;
+use crate::config::resource::service_entry::{Resolution, ServiceEntry, WorkloadEntry};
 
 pub(super) fn check(entry: &Resource<ServiceEntry>, report: &mut Report) {
     let spec = &entry.spec;
@@ -43,7 +44,7 @@ pub(super) fn check(entry: &Resource<ServiceEntry>, report: &mut Report) {
     export_to(spec.export_to.as_ref(), &entry.namespace, true, report);
 }
 
-fn check_ports(place: crate::config::sources::Place, ports: &[ServicePort], report: &mut Report) {
+fn check_ports(place: crate::config::sources::Place, ports: &[Port], report: &mut Report) {
     if ports.is_empty() {
         report.error(place, "expected at least one port, found none").field("ports");
     }
@@ -76,14 +77,8 @@ fn check_ports(place: crate::config::sources::Place, ports: &[ServicePort], repo
 }
 
 /// Without a name on the wire nothing tells the hosts of one address apart.
-fn check_several_hosts(
-    hosts: &[At<String>],
-    ports: &[ServicePort],
-    resolution: Resolution,
-    report: &mut Report,
-) {
-    let bare =
-        |port: &&ServicePort| port.protocol.as_ref().is_some_and(|text| protocol(text) == Ok(Protocol::Tcp));
+fn check_several_hosts(hosts: &[At<String>], ports: &[Port], resolution: Resolution, report: &mut Report) {
+    let bare = |port: &&Port| port.protocol.as_ref().is_some_and(|text| protocol(text) == Ok(Protocol::Tcp));
     if let (Some(second), Some(_)) = (hosts.get(1), ports.iter().find(bare))
         && resolution != Resolution::None
     {
