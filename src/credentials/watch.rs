@@ -190,6 +190,11 @@ fn matters(event: &notify::Result<notify::Event>, levels: &Levels) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use notify::Event;
+    use notify::event::{AccessKind, AccessMode, CreateKind, Flag, ModifyKind};
+
     use super::*;
 
     #[test]
@@ -202,5 +207,28 @@ mod tests {
         let heard: Vec<Wake> = wakes.iter().collect();
         assert_eq!(heard, [Wake::Event, Wake::Stop]);
         stopping.join().unwrap();
+    }
+
+    #[test]
+    fn a_change_of_what_is_watched_and_the_loss_of_events_are_reasons_to_look_and_our_own_reads_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().canonicalize().unwrap().join("set");
+        std::fs::create_dir(&directory).unwrap();
+        let levels = Levels::of(&directory);
+        let check = |kind: EventKind, path: Option<&Path>, expected: bool| {
+            let event = Event { paths: path.map(Path::to_owned).into_iter().collect(), ..Event::new(kind) };
+            assert_eq!(matters(&Ok(event), &levels), expected, "{kind:?} of {path:?}");
+        };
+        let file = directory.join("tls.crt");
+        check(EventKind::Create(CreateKind::File), Some(&file), true);
+        check(EventKind::Modify(ModifyKind::Any), Some(&file), true);
+        check(EventKind::Access(AccessKind::Read), Some(&file), false);
+        check(EventKind::Access(AccessKind::Open(AccessMode::Read)), Some(&directory), false);
+        check(EventKind::Modify(ModifyKind::Any), Some(&directory.with_file_name("other")), false);
+        check(EventKind::Any, None, true);
+        // The kernel's queue was full.
+        let lost = Event::new(EventKind::Other).add_path("/".into()).set_flag(Flag::Rescan);
+        assert!(matters(&Ok(lost), &levels));
+        assert!(matters(&Err(notify::Error::generic("the watch is gone")), &levels));
     }
 }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad;
 mod directory;
 mod leaves;
 mod load;
