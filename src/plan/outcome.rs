@@ -4,7 +4,7 @@
 use std::fmt;
 
 /// One of the two hops of a connection, seen from the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// Towards the client.
     Downstream,

@@ -79,6 +79,7 @@ async fn begin(
         let phase = pin!(set_up(&context, &listener, &place, socket, client, &mut record));
         or_ordered(place.live(), phase).await
     };
+    record.agreed().for_each(|(side, agreed)| place.tally().count(side, agreed));
     match set_up {
         Ok((downstream, upstream, lease)) => {
             place.live().relaying();

@@ -11,6 +11,7 @@ pub mod record;
 pub mod rekey;
 pub mod relay;
 pub mod scratch;
+pub mod tally;
 pub mod tenure;
 pub mod warnings;
 pub mod worker;

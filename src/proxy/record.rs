@@ -96,6 +96,12 @@ impl Record {
         self.hop(side).agreed = Some(agreed);
     }
 
+    /// What the handshakes settled that were made.
+    pub fn agreed(&self) -> impl Iterator<Item = (Side, Agreed)> {
+        let hops = [(Side::Downstream, &self.downstream), (Side::Upstream, &self.upstream)];
+        hops.into_iter().filter_map(|(side, hop)| Some((side, hop.agreed?)))
+    }
+
     fn hop(&mut self, side: Side) -> &mut HopFacts {
         match side {
             Side::Downstream => &mut self.downstream,

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::live::{IdleWatch, Live, Order, Table};
 use super::rekey::Rekey;
+use super::tally::{Counts, Kind, Tally};
 use super::tenure::Tenure;
 use crate::clock;
 use crate::plan::limits::Limits;
@@ -33,6 +34,7 @@ struct Worker {
     table: Table,
     connections: AtomicUsize,
     handshakes: Slots,
+    tally: Tally,
     open: Arc<Open>,
 }
 
@@ -89,6 +91,7 @@ impl Workers {
                 table: Table::default(),
                 connections: AtomicUsize::new(0),
                 handshakes: Slots::new(limits.handshakes_max),
+                tally: Tally::default(),
                 open: this.open.clone(),
             });
             runtime.spawn(tick(
@@ -137,6 +140,13 @@ impl Workers {
         self.open.count.load(Ordering::Acquire)
     }
 
+    /// The handshakes that were made so far.
+    pub fn handshakes(&self) -> Counts {
+        let mut sum = Counts::new();
+        self.all.iter().for_each(|worker| worker.tally.add_to(&mut sum));
+        sum
+    }
+
     /// Waits until no connection is open.
     pub async fn all_ended(&self) {
         loop {
@@ -153,7 +163,7 @@ impl Workers {
         self.all.iter().map(|worker| worker.table.order_all(order)).sum()
     }
 
-    /// Ends the threads. Connections that are still open are reset.
+    /// Ends the threads, and tells what handshakes they have made. Connections that are still open are reset.
     pub fn stop(&mut self) {
         // Without receivers there is no thread left to tell.
         let _ = self.stop.send(true);
@@ -161,6 +171,9 @@ impl Workers {
             if thread.join().is_err() {
                 tracing::error!("a worker thread panicked");
             }
+        }
+        for (Kind { side, version, group }, count) in self.handshakes() {
+            tracing::info!(side = side.label(), version, group, count, "handshakes made");
         }
     }
 }
@@ -190,6 +203,11 @@ impl Place {
         self.worker.handshakes.give_back();
         self.admitted.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The handshakes of the worker.
+    pub fn tally(&self) -> &Tally {
+        &self.worker.tally
     }
 
     /// Where the connection runs.

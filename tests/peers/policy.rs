@@ -53,6 +53,45 @@ fn a_post_quantum_exchange_is_preferred_and_a_classical_one_accepted() {
 }
 
 #[test]
+fn handshakes_are_counted_by_side_version_and_group_and_told_in_the_end() {
+    let mut scene = Scene::with(&["--workers", "3"]);
+    let identity = Identity::of(&scene.certs.egress());
+    let old = || peer::client_config(&scene.root.certificate, Some(&identity), ONLY_1_2);
+    let mut egress = Program::egress(&scene.certs, scene.ingress.address, &[]);
+    for _ in 0..4 {
+        scene.admitted(with_groups(&scene, &[X25519]));
+    }
+    scene.admitted(old());
+    scene.admitted(with_groups(&scene, &[SECP256R1]));
+    echo(&mut connect(egress.address), "by way of both");
+    // One that is refused has made none.
+    let mut stranger = scene.connect(peer::client_config(&scene.root.certificate, None, ONLY_1_3));
+    assert_eq!(alert(&mut stranger), AlertDescription::CertificateRequired);
+    egress.stop();
+    // The witness does not end by itself.
+    scene.ingress.signal("TERM");
+    scene.ingress.wait_for_stderr("stopped accepting");
+    scene.ingress.stop();
+    let told = |program: &Program| -> Vec<[String; 4]> {
+        let said = program.stderr();
+        let events = said.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let counts = events.filter(|event| event["fields"]["message"] == "handshakes made");
+        let field = |event: &Value, name: &str| event["fields"][name].to_string().replace('"', "");
+        counts.map(|event| ["side", "version", "group", "count"].map(|name| field(&event, name))).collect()
+    };
+    let down =
+        |version: &str, group: &str, count: &str| ["downstream", version, group, count].map(str::to_owned);
+    let expected = [
+        ("TLSv1.2", "X25519", "1"),
+        ("TLSv1.3", "X25519", "4"),
+        ("TLSv1.3", HYBRID, "2"),
+        ("TLSv1.3", "secp256r1", "1"),
+    ];
+    assert_eq!(told(&scene.ingress), expected.map(|(version, group, count)| down(version, group, count)));
+    assert_eq!(told(&egress), [["upstream", "TLSv1.3", HYBRID, "1"].map(str::to_owned)]);
+}
+
+#[test]
 fn where_a_post_quantum_exchange_is_required_a_client_without_it_is_refused() {
     let mut scene = Scene::with(&["--kx", "require-pq"]);
     let config = with_groups(&scene, &[X25519, SECP256R1]);
