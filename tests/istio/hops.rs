@@ -12,11 +12,11 @@ use crate::judge::head;
 use crate::mesh::{
     Article, Credentials, EGRESS_HOST, INGRESS_ID, MYSQL_ID, SIDECAR_ID, anywhere, resolve, run,
 };
+use crate::routing::{entry, rule as rule_of};
 use crate::support::authority::{Authority, Identity, Leaf};
 use crate::support::peer::{self, alert};
 use crate::support::socket::{Backend, Ending, connect, echo, expect, noise, read_to_end};
 use crate::support::{HOST, Program, path};
-use crate::wire::first_record;
 
 /// The ClientHello that a client would begin with.
 fn hello(config: ClientConfig, sni: &str) -> Vec<u8> {
@@ -35,6 +35,18 @@ fn read_record(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
+/// The SNI and the protocols of a ClientHello.
+fn asked_for(mut hello: &[u8]) -> (Option<String>, Vec<Vec<u8>>) {
+    let mut acceptor = Acceptor::default();
+    while !hello.is_empty() {
+        acceptor.read_tls(&mut hello).expect("a ClientHello");
+    }
+    let accepted = acceptor.accept().expect("a ClientHello").expect("all of it");
+    let asked = accepted.client_hello();
+    let offered = asked.alpn().map(|offered| offered.map(<[u8]>::to_vec).collect());
+    (asked.server_name().map(str::to_owned), offered.unwrap_or_default())
+}
+
 #[test]
 fn r2_the_articles_sidecar_makes_one_tls_connection_to_the_egress_gateway() {
     let (credentials, gateway) = (Credentials::new(), Backend::start());
@@ -44,20 +56,26 @@ fn r2_the_articles_sidecar_makes_one_tls_connection_to_the_egress_gateway() {
     let mut application = connect(sidecar.address);
     application.write_all(b"SELECT 1").expect("written");
     let sent = read_record(&mut gateway.accept());
-    assert_eq!(first_record(&sent), Some(&sent[..]));
-    let mut acceptor = Acceptor::default();
-    let mut unread = &sent[..];
-    while !unread.is_empty() {
-        acceptor.read_tls(&mut unread).expect("a ClientHello");
-    }
-    let accepted = acceptor.accept().expect("a ClientHello").expect("all of it");
-    let asked = accepted.client_hello();
-    assert_eq!(asked.server_name(), Some(HOST));
-    let offered: Vec<_> = asked.alpn().expect("protocols").collect();
-    assert_eq!(offered, [b"istio"]);
+    assert_eq!(asked_for(&sent), (Some(HOST.into()), vec![b"istio".to_vec()]));
     // It was refused by the end that is none: the application is told so, and nobody tried again.
     assert_eq!(read_to_end(&mut application), (Vec::new(), Ending::Reset));
     assert_eq!(gateway.dialled(), 1);
+}
+
+#[test]
+fn t9_without_an_sni_the_hello_names_nobody() {
+    let server = Backend::start();
+    let rule = "host: db.example, trafficPolicy: {tls: {mode: SIMPLE}}";
+    let texts = [entry("db.example", 3306, "TCP", ""), rule_of("d", "default", rule)];
+    let folder = tempfile::tempdir().expect("a directory");
+    std::fs::write(folder.path().join("service.yaml"), texts.join("---\n")).expect("written");
+    let known = resolve("db.example", 3306, server.address);
+    let arguments =
+        ["run", "--role=sidecar", "--listen=3306=127.0.0.1:0", "--credentials", path(folder.path())];
+    let sidecar = Program::start(&[&arguments[..], &["--config", path(folder.path()), &known]].concat());
+    let _application = connect(sidecar.address);
+    let sent = read_record(&mut server.accept());
+    assert_eq!(asked_for(&sent), (None, Vec::new()));
 }
 
 #[test]

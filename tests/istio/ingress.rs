@@ -41,21 +41,32 @@ impl Ingress {
 
     /// With several servers by their ports, each of which is moved to where the kernel chooses.
     pub fn of(root: Authority, servers: &[(u16, &str)], prepare: impl FnOnce(&Authority, PathBuf)) -> Self {
+        let written: Vec<_> = servers.iter().map(|(port, tls)| server(*port, HOST, tls)).collect();
+        let written: Vec<_> = written.iter().map(String::as_str).collect();
+        let resources = gateway("g", &written) + "---\n" + &tcp("v", HOST, "g", "", &to(DATABASE_HOST, 3306));
+        let backend = Backend::echo();
+        let mut more = vec![resolve(DATABASE_HOST, 3306, backend.address)];
+        more.extend(servers.iter().map(|(port, _)| anywhere(*port)));
+        Self::by(root, backend, &resources, &more, prepare)
+    }
+
+    /// By these resources, and with these options.
+    pub fn by(
+        root: Authority,
+        backend: Backend,
+        resources: &str,
+        more: &[String],
+        prepare: impl FnOnce(&Authority, PathBuf),
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
         let (config, credentials) = (folder.path().join("config"), folder.path().join("credentials"));
         std::fs::create_dir(&config).expect("a directory");
         std::fs::create_dir(&credentials).expect("a directory");
-        let written: Vec<_> = servers.iter().map(|(port, tls)| server(*port, HOST, tls)).collect();
-        let written: Vec<_> = written.iter().map(String::as_str).collect();
-        let resources = gateway("g", &written) + "---\n" + &tcp("v", HOST, "g", "", &to(DATABASE_HOST, 3306));
         std::fs::write(config.join("resources.yaml"), resources).expect("written");
-        let backend = Backend::echo();
         prepare(&root, credentials.clone());
-        let known = resolve(DATABASE_HOST, 3306, backend.address);
-        let listen: Vec<_> = servers.iter().map(|(port, _)| anywhere(*port)).collect();
         let mut arguments = vec!["run", "--role=ingress", "--config", path(&config)];
-        arguments.extend(["--credentials", path(&credentials), "--credentials-poll=1h", &known]);
-        arguments.extend(listen.iter().map(String::as_str));
+        arguments.extend(["--credentials", path(&credentials), "--credentials-poll=1h"]);
+        arguments.extend(more.iter().map(String::as_str));
         let program = Program::start(&arguments);
         Self { folder, root, backend, program }
     }

@@ -54,6 +54,23 @@ impl Credentials {
         self.private.install(&self.private.issue(&server), &self.of("ingress", "mysql-credential"));
     }
 
+    /// A new private root at both ends: first it is trusted beside the old one, then, once that is `known`, it
+    /// issues what is shown.
+    pub fn replace_private_root(&self, known: impl FnOnce()) {
+        let next = Authority::called("the next private root");
+        let ends = [("egress", "client-credential"), ("ingress", "mysql-credential")];
+        let directories = ends.map(|(role, name)| self.of(role, name));
+        for directory in &directories {
+            let both = format!("{}{}", self.private.pem, next.pem);
+            std::fs::write(directory.join("ca.crt"), both).expect("written");
+        }
+        known();
+        let leaves = [Leaf::client(&["egress.example"]), Leaf::server(&[HOST])];
+        for (leaf, directory) in leaves.iter().zip(&directories) {
+            next.issue(leaf).install(directory);
+        }
+    }
+
     /// New certificates of both meshes, at the ends of the outer hops.
     pub fn renew_meshes(&self) {
         self.client_mesh.issue(&Leaf::workload(EGRESS_ID)).install(&self.of("egress", "workload"));

@@ -194,10 +194,22 @@ fn rotating_one_root_touches_no_other_and_no_open_connection() {
         loaded(&tutorial.egress, "workload") == 1 && loaded(&tutorial.mysql, "workload") == 1
     });
     assert!(select(tutorial.sidecar.address).contains(MARKER));
-    assert_eq!(
-        [loaded(&tutorial.egress, "client-credential"), loaded(&tutorial.ingress, "mysql-credential")],
-        [1, 1]
+    let private =
+        || [loaded(&tutorial.egress, "client-credential"), loaded(&tutorial.ingress, "mysql-credential")];
+    assert_eq!(private(), [1, 1]);
+
+    // Not the certificates alone: the root itself is another.
+    let meshes = programs.map(|program| loaded(program, "workload"));
+    credentials.replace_private_root(|| support::wait_until("both roots", || private() == [2, 2]));
+    support::wait_until("the certificates of the new root", || private() == [3, 3]);
+    assert!(select(tutorial.sidecar.address).contains(MARKER));
+    let issued = |program: &Program, root: &Authority| issued_by(program.address, root);
+    assert!(!issued(&tutorial.ingress, &credentials.private), "it still shows what the old root issued");
+    assert!(
+        issued(&tutorial.egress, &credentials.client_mesh)
+            && issued(&tutorial.mysql, &credentials.server_mesh)
     );
+    assert_eq!(programs.map(|program| loaded(program, "workload")), meshes, "a mesh credential was touched");
 
     assert!(held.is_running(), "the open connection was cut");
     held.kill();

@@ -1,13 +1,13 @@
 //! What a stranger may send instead of a ClientHello, and the odd ways in which a good one may arrive.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
 
 use rustls::AlertDescription;
 
 use crate::scene::{Refused, Scene};
 use crate::support::peer;
-use crate::support::socket::{self, Ending, echo, read_to_end};
+use crate::support::socket::{self, Drip, Ending, echo, read_to_end};
 
 /// A fatal alert before there are keys (RFC 8446 section 6): type, version, length, level, description.
 fn assert_alert(bytes: &[u8], expected: AlertDescription) {
@@ -138,25 +138,6 @@ fn a_client_that_stalls_in_mid_hello_is_reset_after_the_handshake_timeout() {
 #[test]
 fn a_client_that_stalls_after_its_hello_is_reset_after_the_handshake_timeout() {
     check_stall(<[u8]>::len);
-}
-
-/// A socket that sends every byte by itself.
-struct Drip(TcpStream);
-
-impl Read for Drip {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Write for Drip {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write(&bytes[..bytes.len().min(1)])
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
-    }
 }
 
 #[test]

@@ -76,6 +76,25 @@ pub fn reset(stream: TcpStream) {
     drop(stream);
 }
 
+/// A socket that sends every byte by itself.
+pub struct Drip(pub TcpStream);
+
+impl Read for Drip {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Drip {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(&bytes[..bytes.len().min(1)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Sends a text to a peer that sends back what it gets.
 pub fn echo(stream: &mut (impl Read + Write), text: &str) {
     stream.write_all(text.as_bytes()).expect("written");
