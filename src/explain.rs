@@ -69,7 +69,10 @@ fn ways(listener: &Listener) -> Vec<Way<'_>> {
             .rows()
             .iter()
             .map(|row| Way {
-                condition: format!("TLS for {}", joined(&row.hosts, ", ")),
+                condition: match joined(&row.networks, ", ") {
+                    networks if networks.is_empty() => format!("TLS for {}", joined(&row.hosts, ", ")),
+                    networks => format!("TLS for {} at {networks}", joined(&row.hosts, ", ")),
+                },
                 accept: row.accept.as_deref(),
                 route: &row.route,
                 origin: row.origin.to_string(),
@@ -261,14 +264,12 @@ pub fn answer(plan: &Plan, question: &Question) -> Result<String, String> {
         return Ok(text);
     }
     let ways = ways(listener);
+    let destination = question.destination.unwrap_or_else(|| listener.address.ip());
     let chosen = match &listener.entrance {
-        Entrance::Plaintext(rows) => {
-            let destination = question.destination.unwrap_or_else(|| listener.address.ip());
-            route::by_destination(rows, destination)
-                .and_then(|row| rows.iter().position(|other| std::ptr::eq(other, row)))
-        }
+        Entrance::Plaintext(rows) => route::by_destination(rows, destination)
+            .and_then(|row| rows.iter().position(|other| std::ptr::eq(other, row))),
         Entrance::Tls(table) => table
-            .find(question.sni.as_deref())
+            .find(question.sni.as_deref(), || Some(destination))
             .and_then(|row| table.rows().iter().position(|other| std::ptr::eq(other, row))),
         Entrance::Permissive(..) => Some(usize::from(question.peer.is_none())),
     };

@@ -73,7 +73,7 @@ impl Link {
             let deadline = Instant::now() + Duration::from_secs(10);
             let accepts = async {
                 let hello = accept::hello(&server, deadline).await.expect("a ClientHello");
-                let row = table.find(hello.sni.as_deref()).expect("a route");
+                let row = table.find(hello.sni.as_deref(), || None).expect("a route");
                 let accept = row.accept.as_ref().expect("a termination");
                 accept::accept(&self.terminations, accept, hello, &server, deadline).await
             };

@@ -80,7 +80,8 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
     let route = route(Rules { names }, Cluster { proxy_header, ..cluster });
     Ok(common.configuration(Role::Ingress, Vec::new(), || {
         let (hosts, accept, origin) = (hosts.clone(), Some(accept.clone()), Origin("--host".into()));
-        Entrance::Tls(SniTable::new(vec![SniRoute { hosts, accept, route: route.clone(), origin }]))
+        let (route, networks) = (route.clone(), Vec::new());
+        Entrance::Tls(SniTable::new(vec![SniRoute { hosts, networks, accept, route, origin }]))
     }))
 }
 

@@ -125,6 +125,8 @@ pub struct DestinationRoute {
 pub struct SniRoute {
     /// Names of the SNI that lead here.
     pub hosts: Vec<HostPattern>,
+    /// The networks in which the destination must be; empty for any.
+    pub networks: Vec<Network>,
     /// How the client's TLS is terminated; `None` passes it through untouched (Istio `PASSTHROUGH`).
     pub accept: Option<Arc<Accept>>,
     /// Where the connection goes then.

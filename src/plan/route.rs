@@ -47,29 +47,33 @@ impl fmt::Display for HostPattern {
 #[derive(Debug, Default)]
 pub struct SniTable {
     rows: Vec<SniRoute>,
-    exact: HashMap<String, usize>,
-    suffixes: HashMap<String, usize>,
-    any: Option<usize>,
-    nameless: Option<usize>,
+    exact: HashMap<String, Claims>,
+    suffixes: HashMap<String, Claims>,
+    any: Claims,
+    nameless: Claims,
 }
 
+/// The rows that claim one name, in order; one of which the destination may be any ends the list.
+type Claims = Vec<usize>;
+
 impl SniTable {
-    /// A table of these rows; of two that claim the same name the first has it.
+    /// A table of these rows; of two that claim the same name for the same destination the first has it.
     pub fn new(rows: Vec<SniRoute>) -> Self {
         let mut table = Self::default();
         for (index, row) in rows.iter().enumerate() {
+            let claim = |claims: &mut Claims| {
+                if claims.last().is_none_or(|last| !rows[*last].networks.is_empty()) {
+                    claims.push(index);
+                }
+            };
             for host in &row.hosts {
                 match host {
-                    HostPattern::Exact(name) => {
-                        table.exact.entry(name.clone()).or_insert(index);
-                    }
-                    HostPattern::Suffix(suffix) => {
-                        table.suffixes.entry(suffix.clone()).or_insert(index);
-                    }
-                    HostPattern::Any => table.any = table.any.or(Some(index)),
+                    HostPattern::Exact(name) => claim(table.exact.entry(name.clone()).or_default()),
+                    HostPattern::Suffix(suffix) => claim(table.suffixes.entry(suffix.clone()).or_default()),
+                    HostPattern::Any => claim(&mut table.any),
                     HostPattern::Whatever => {
-                        table.any = table.any.or(Some(index));
-                        table.nameless = table.nameless.or(Some(index));
+                        claim(&mut table.any);
+                        claim(&mut table.nameless);
                     }
                 }
             }
@@ -83,16 +87,22 @@ impl SniTable {
         &self.rows
     }
 
-    /// The row whose pattern matches the SNI most exactly: the name itself, else the longest suffix, else
-    /// any. `None` where there is no row for it.
-    pub fn find(&self, sni: Option<&str>) -> Option<&SniRoute> {
-        let Some(name) = sni else { return self.rows.get(self.nameless?) };
+    /// The row whose pattern matches the SNI most exactly, of those for the destination: the name itself, else
+    /// the longest suffix, else any. `None` where there is no row for it. The destination is asked for only where
+    /// it decides.
+    pub fn find(&self, sni: Option<&str>, destination: impl Fn() -> Option<IpAddr>) -> Option<&SniRoute> {
+        let of = |claims: &Claims| {
+            let mut rows = claims.iter().filter_map(|index| self.rows.get(*index));
+            rows.find(|row| row.networks.is_empty() || is_within(&row.networks, destination()))
+        };
+        let Some(name) = sni else { return of(&self.nameless) };
         let name = name.to_ascii_lowercase();
         let suffixes = name.match_indices('.').filter(|(at, _)| *at > 0).map(|(at, _)| &name[at..]);
-        let by_suffix =
-            || suffixes.filter(|suffix| suffix.len() > 1).find_map(|suffix| self.suffixes.get(suffix));
-        let index = self.exact.get(&name).or_else(by_suffix).copied().or(self.any)?;
-        self.rows.get(index)
+        let by_suffix = || {
+            let mut long_enough = suffixes.filter(|suffix| suffix.len() > 1);
+            long_enough.find_map(|suffix| self.suffixes.get(suffix).and_then(of))
+        };
+        self.exact.get(&name).and_then(of).or_else(by_suffix).or_else(|| of(&self.any))
     }
 }
 
@@ -130,10 +140,11 @@ impl fmt::Display for Network {
 
 /// The first row in whose networks the destination is.
 pub fn by_destination(rows: &[DestinationRoute], destination: IpAddr) -> Option<&DestinationRoute> {
-    let reaches = |row: &&DestinationRoute| {
-        row.networks.is_empty() || row.networks.iter().any(|network| network.contains(destination))
-    };
-    rows.iter().find(reaches)
+    rows.iter().find(|row| row.networks.is_empty() || is_within(&row.networks, Some(destination)))
+}
+
+fn is_within(networks: &[Network], address: Option<IpAddr>) -> bool {
+    address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
 }
 
 #[cfg(test)]
@@ -162,6 +173,7 @@ mod tests {
     fn r5_the_exact_name_beats_the_wildcard_whatever_the_order() {
         let row = |hosts: Vec<HostPattern>, name: &str| SniRoute {
             hosts,
+            networks: Vec::new(),
             accept: None,
             route: std::sync::Arc::new(crate::plan::Route {
                 rules: crate::plan::authorize::Rules::default(),
@@ -177,7 +189,7 @@ mod tests {
         let exact = || row(vec![HostPattern::Exact("a.example".into())], "exact");
         for rows in [vec![wide(), exact(), narrow(), wider()], vec![exact(), wider(), narrow(), wide()]] {
             let table = SniTable::new(rows);
-            let of = |sni: Option<&str>| table.find(sni).map(|row| row.origin.0.as_str());
+            let of = |sni: Option<&str>| table.find(sni, || None).map(|row| row.origin.0.as_str());
             assert_eq!(of(Some("a.example")), Some("exact"));
             assert_eq!(of(Some("A.EXAMPLE")), Some("exact"));
             assert_eq!(of(Some("c.example")), Some("wide"));
@@ -186,7 +198,17 @@ mod tests {
             assert_eq!(of(None), None);
         }
         let open = SniTable::new(vec![row(vec![HostPattern::Whatever], "open")]);
-        assert!(open.find(None).is_some() && open.find(Some("x")).is_some());
+        assert!(open.find(None, || None).is_some() && open.find(Some("x"), || None).is_some());
+        let mut near = exact();
+        near.networks = vec![Network { address: [10, 0, 0, 0].into(), prefix: 8 }];
+        near.origin = crate::plan::Origin("near".into());
+        let table = SniTable::new(vec![near, exact(), wide()]);
+        let of = |sni: &str, address: [u8; 4]| {
+            table.find(Some(sni), || Some(address.into())).map(|row| row.origin.0.as_str())
+        };
+        assert_eq!(of("a.example", [10, 1, 2, 3]), Some("near"));
+        assert_eq!(of("a.example", [192, 0, 2, 1]), Some("exact"));
+        assert_eq!(of("c.example", [10, 1, 2, 3]), Some("wide"));
     }
 
     #[test]
@@ -199,14 +221,15 @@ mod tests {
             origin: crate::plan::Origin::default(),
         });
         let origin = crate::plan::Origin::default();
-        let table = SniTable::new(vec![SniRoute { hosts: patterns, accept: None, route, origin }]);
+        let networks = Vec::new();
+        let table = SniTable::new(vec![SniRoute { hosts: patterns, networks, accept: None, route, origin }]);
         for (sni, found) in [
             ("a.example.com", true),
             ("a.b.example.com", true),
             ("example.com", false),
             (".example.com", false),
         ] {
-            assert_eq!(table.find(Some(sni)).is_some(), found, "{sni}");
+            assert_eq!(table.find(Some(sni), || None).is_some(), found, "{sni}");
         }
     }
 

@@ -206,12 +206,15 @@ async fn admit(
             let first = accept::first_bytes(socket.stream(), deadline).await;
             let first =
                 first.map_err(|failure| refused(Side::Downstream, &mut socket, record, failure.into()))?;
-            return match first {
-                First::Other(bytes) => Ok((route.clone(), Leg::passthrough(socket, bytes), None)),
-                First::Tls(hello) if hello.is_of_the_mesh() => {
-                    terminate(context, accept, hello, route, socket, deadline, record).await
-                }
-                First::Tls(hello) => Ok((route.clone(), Leg::passthrough(socket, hello.into_bytes()), None)),
+            let hello = match first {
+                First::Other(bytes) => return Ok((route.clone(), Leg::passthrough(socket, bytes), None)),
+                First::Tls(hello) => hello,
+            };
+            record.sni(hello.sni.as_deref());
+            return if hello.is_of_the_mesh() {
+                terminate(context, accept, hello, route, socket, deadline, record).await
+            } else {
+                Ok((route.clone(), Leg::passthrough(socket, hello.into_bytes()), None))
             };
         }
         Entrance::Tls(table) => table,
@@ -221,7 +224,8 @@ async fn admit(
         Err(failure) => return Err(refused(Side::Downstream, &mut socket, record, failure.into())),
     };
     record.sni(hello.sni.as_deref());
-    let Some(row) = table.find(hello.sni.as_deref()) else {
+    let destination = || socket.stream().local_addr().ok().map(|address| address.ip());
+    let Some(row) = table.find(hello.sni.as_deref(), destination) else {
         accept::refuse_name(socket.stream()).await;
         return Err(refused(Side::Downstream, &mut socket, record, Failure::NoRoute.into()));
     };

@@ -188,6 +188,11 @@ fn t20_permissive_ends_tls_of_the_mesh_and_carries_all_else_as_it_is() {
     let ingress = inbound.workload(INGRESS_ID);
     for protocol in ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"] {
         inbound.terminates(inbound.config(Some(&ingress), protocol));
+        let record = inbound.sidecar.record();
+        assert_eq!(
+            (&record["sni"], &record["downstream"]["peer"]["identity"]),
+            (&HOST.into(), &INGRESS_ID.into())
+        );
     }
     // Of the mesh by what it offers, and with nothing to prove it.
     let mut stranger = peer::connect(inbound.sidecar.address, inbound.config(None, "istio"));

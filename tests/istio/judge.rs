@@ -82,5 +82,5 @@ pub fn upstream(listener: &Listener) -> &Arc<Cluster> {
 /// The upstream behind an SNI.
 pub fn behind<'plan>(listener: &'plan Listener, sni: &str) -> Option<&'plan str> {
     let Entrance::Tls(table) = &listener.entrance else { panic!("expected TLS, found {listener:?}") };
-    table.find(Some(sni)).map(|row| row.route.targets[0].cluster.name.as_str())
+    table.find(Some(sni), || None).map(|row| row.route.targets[0].cluster.name.as_str())
 }

@@ -123,8 +123,8 @@ fn r9_passthrough_terminates_nothing_and_shows_only_the_servers_hosts() {
     let (listeners, report) = compile(&[&x, &gateway, &tls], &workload(INGRESS));
     assert_eq!(report.errors(), 0, "{report}");
     let Entrance::Tls(table) = &at(&listeners, 443).entrance else { panic!("{listeners:?}") };
-    assert!(table.find(Some("a.com")).is_some_and(|row| row.accept.is_none()));
-    assert!(table.find(Some("b.org")).is_none() && table.find(None).is_none());
+    assert!(table.find(Some("a.com"), || None).is_some_and(|row| row.accept.is_none()));
+    assert!(table.find(Some("b.org"), || None).is_none() && table.find(None, || None).is_none());
     assert!(warned(&report, "no server of this port has the host \"b.org\""));
 }
 
@@ -189,6 +189,41 @@ fn r13_destination_subnets_decide_by_the_destination() {
     };
     assert_eq!(to("10.1.2.3"), Some("outbound|1||x.example"));
     assert_eq!(to("192.0.2.1"), Some("outbound|3306||db.example"));
+}
+
+#[test]
+fn r13_beside_a_name_destination_subnets_decide_as_well() {
+    let matched = |name: &str, more: &str, host: &str, port| {
+        format!("{{match: [{{sniHosts: [{name}]{more}}}], route: [{}]}}", to(host, port))
+    };
+    let rules = [
+        matched("db.example", ", destinationSubnets: [10.0.0.0/8]", "x.example", 1),
+        matched("db.example", "", "y.example", 2),
+        matched("\"*.db.example\"", ", destinationSubnets: [10.0.0.0/8]", "x.example", 1),
+    ];
+    let tls = format!(
+        "{}spec: {{hosts: [db.example, \"*.db.example\"], tls: [{}]}}\n",
+        head("VirtualService", "v"),
+        rules.join(", ")
+    );
+    let texts = [
+        entry("db.example", 443, "TLS", ""),
+        entry("x.example", 1, "TCP", ""),
+        entry("y.example", 2, "TCP", ""),
+        tls,
+    ];
+    let (listeners, report) =
+        compile(&texts.iter().map(String::as_str).collect::<Vec<_>>(), &workload(SIDECAR));
+    assert_eq!(report.errors(), 0, "{report}");
+    let Entrance::Tls(table) = &at(&listeners, 443).entrance else { panic!("{listeners:?}") };
+    let to = |sni: &str, address: &str| {
+        let row = table.find(Some(sni), || address.parse().ok());
+        row.map(|row| row.route.targets[0].cluster.name.as_str())
+    };
+    assert_eq!(to("db.example", "10.1.2.3"), Some("outbound|1||x.example"));
+    assert_eq!(to("db.example", "192.0.2.1"), Some("outbound|2||y.example"));
+    assert_eq!(to("a.db.example", "10.1.2.3"), Some("outbound|1||x.example"));
+    assert_eq!(to("a.db.example", "192.0.2.1"), None);
 }
 
 #[test]

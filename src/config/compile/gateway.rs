@@ -132,6 +132,7 @@ impl<'a> Compiler<'a> {
                 let hosts = hosts_of(server, gateway).iter().map(pattern).collect();
                 socket.rows.push(SniRoute {
                     hosts,
+                    networks: Vec::new(),
                     accept: Some(accept),
                     route,
                     origin: self.origin(server.place),
@@ -246,6 +247,7 @@ impl<'a> Compiler<'a> {
                     let route = self.route(&leads, rule.place);
                     rows.push(SniRoute {
                         hosts: names,
+                        networks: Vec::new(),
                         accept: None,
                         route,
                         origin: self.origin(rule.place),

@@ -59,6 +59,7 @@ impl<'a> Compiler<'a> {
                 MtlsMode::Permissive | MtlsMode::Unset => Entrance::Permissive(accept, route),
                 MtlsMode::Strict => Entrance::Tls(SniTable::new(vec![SniRoute {
                     hosts: vec![HostPattern::Whatever],
+                    networks: Vec::new(),
                     accept: Some(accept),
                     route,
                     origin: origin.clone(),

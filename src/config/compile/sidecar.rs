@@ -9,8 +9,9 @@ use super::Compiler;
 use super::cluster::{Refusal, Wanted};
 use super::registry::{Finding, Service, ServicePort};
 use super::rules::{Bound, Leads};
+use crate::config::decode::Strings;
 use crate::config::name;
-use crate::config::resource::virtual_service::TcpRoute;
+use crate::config::resource::virtual_service::{TcpRoute, TlsMatch};
 use crate::config::sources::Place;
 use crate::config::validate::gateway::Protocol;
 use crate::config::validate::{items, network};
@@ -136,20 +137,18 @@ impl<'a> Compiler<'a> {
         if matches.is_empty() {
             return Some(Vec::new());
         }
-        let mut networks = Vec::new();
-        let mut any = false;
+        let mut found = Vec::new();
         for matched in matches {
             if !self.matches_at_sidecar(bound, matched.into(), port) {
                 continue;
             }
-            let subnets = items(matched.destination_subnets.as_ref());
+            let subnets = networks(matched.destination_subnets.as_ref());
             if subnets.is_empty() {
                 return Some(Vec::new());
             }
-            any = true;
-            networks.extend(subnets.iter().filter_map(|text| network(text).ok()));
+            found.extend(subnets);
         }
-        any.then_some(networks)
+        (!found.is_empty()).then_some(found)
     }
 
     /// The service itself, where no rule says otherwise.
@@ -234,34 +233,25 @@ impl<'a> Compiler<'a> {
         let mut rows = Vec::new();
         for bound in bound {
             for rule in items(bound.resource.spec.tls.as_ref()) {
-                let mut hosts = Vec::new();
-                for matched in items(rule.matches.as_ref()) {
-                    if !self.matches_at_sidecar(bound, matched.into(), port.number) {
-                        continue;
-                    }
-                    if let Some(subnets) = &matched.destination_subnets {
-                        self.error(subnets.place, "expected no destinationSubnets beside sniHosts, which this version cannot combine, found some");
-                        return;
-                    }
-                    hosts.extend(
-                        items(matched.sni_hosts.as_ref())
-                            .iter()
-                            .filter_map(|sni| name::host_pattern(sni).ok()),
-                    );
-                }
-                if hosts.is_empty() {
+                let applying: Vec<&TlsMatch> = items(rule.matches.as_ref())
+                    .iter()
+                    .filter(|matched| self.matches_at_sidecar(bound, (*matched).into(), port.number))
+                    .collect();
+                if applying.is_empty() {
                     continue;
                 }
                 let Some(leads) = self.leads(Role::Sidecar, bound, rule.place, items(rule.route.as_ref()))
                 else {
                     return;
                 };
-                rows.push(SniRoute {
-                    hosts,
+                let (route, origin) = (self.route(&leads, rule.place), self.origin(rule.place));
+                rows.extend(applying.into_iter().map(|matched| SniRoute {
+                    hosts: names(matched),
+                    networks: networks(matched.destination_subnets.as_ref()),
                     accept: None,
-                    route: self.route(&leads, rule.place),
-                    origin: self.origin(rule.place),
-                });
+                    route: route.clone(),
+                    origin: origin.clone(),
+                }));
             }
         }
         if rows.is_empty() {
@@ -270,6 +260,7 @@ impl<'a> Compiler<'a> {
                 name::host_pattern(&service.host).unwrap_or(HostPattern::Exact(service.host.clone()));
             rows.push(SniRoute {
                 hosts: vec![pattern],
+                networks: Vec::new(),
                 accept: None,
                 route,
                 origin: self.origin(port.place),
@@ -284,4 +275,14 @@ impl<'a> Compiler<'a> {
             self.report.remark(place, message);
         }
     }
+}
+
+/// Destinations as they are written.
+fn networks(subnets: Option<&Strings>) -> Vec<Network> {
+    items(subnets).iter().filter_map(|text| network(text).ok()).collect()
+}
+
+/// The names of a match.
+fn names(matched: &TlsMatch) -> Vec<HostPattern> {
+    items(matched.sni_hosts.as_ref()).iter().filter_map(|sni| name::host_pattern(sni).ok()).collect()
 }
