@@ -12,6 +12,7 @@ pub mod levels;
 pub mod needs;
 pub mod read;
 pub mod refusal;
+mod signatures;
 pub mod status;
 pub mod store;
 pub mod trust;

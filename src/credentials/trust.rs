@@ -13,6 +13,7 @@ use webpki::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::Facts;
+use super::signatures;
 
 /// CAs and their revocation lists.
 #[derive(Default)]
@@ -128,7 +129,7 @@ impl TrustBundle {
         let intermediates: Vec<_> = known.map(|der| CertificateDer::from(der.as_ref())).collect();
         let ends_in_time = |path: &VerifiedPath<'_>| self.is_valid(path.anchor(), now);
         let path = leaf.verify_for_usage(
-            webpki::ALL_VERIFICATION_ALGS,
+            signatures::algorithms(),
             &self.roots,
             &intermediates,
             now,
