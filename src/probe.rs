@@ -118,7 +118,7 @@ async fn settle(findings: &mut Findings, established: Established, stream: &TcpS
     findings.tls = Some(Tls { version: agreed.version(), cipher: agreed.cipher(), group: agreed.group() });
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-    let chain = established.session.peer_chain();
+    let chain = &established.chain;
     for (index, der) in chain.iter().enumerate() {
         if let Ok(facts) = Facts::parse(der) {
             let role = if index == 0 { "leaf" } else { "intermediate" };
@@ -136,7 +136,7 @@ async fn settle(findings: &mut Findings, established: Established, stream: &TcpS
 /// Waits for the first bytes of the server, or for the alert in their place.
 async fn objection(mut established: Established, stream: &TcpStream) -> Result<(), String> {
     let mut outgoing = Vec::new();
-    while established.plain.is_empty() {
+    while established.plain.as_slice().is_empty() {
         let read = handshake::read_more(stream, &mut established.inbox).await;
         match read {
             Ok(0) => return Err("the server closed the connection behind the handshake".to_owned()),
@@ -147,7 +147,7 @@ async fn objection(mut established: Established, stream: &TcpStream) -> Result<(
         let fed = session.feed(&mut established.inbox, &mut established.plain, &mut outgoing);
         let consumed = fed.map_err(|fault| fault.to_string())?;
         established.inbox.drain(..consumed);
-        if established.session.peer_closed() && established.plain.is_empty() {
+        if established.session.peer_closed() && established.plain.as_slice().is_empty() {
             return Err("the server ended the session behind the handshake".to_owned());
         }
     }

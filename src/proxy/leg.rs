@@ -172,21 +172,21 @@ impl From<TlsFault> for Broken {
 impl Leg {
     /// A plaintext hop.
     pub fn plaintext(socket: Socket) -> Self {
-        Self::new(socket, None, Vec::new(), Vec::new())
+        Self::new(socket, None, Vec::new(), Box::default())
     }
 
     /// A plaintext hop of which the beginning has been read already.
     pub fn passthrough(socket: Socket, read: Vec<u8>) -> Self {
-        Self::new(socket, None, Vec::new(), read)
+        Self::new(socket, None, Vec::new(), read.into_boxed_slice())
     }
 
     /// A TLS hop.
     pub fn tls(socket: Socket, established: Established) -> Self {
-        Self::new(socket, Some(established.session), established.inbox, established.plain)
+        let early = established.plain.into_boxed_slice();
+        Self::new(socket, Some(established.session), established.inbox, early)
     }
 
-    fn new(socket: Socket, session: Option<Session>, inbox: Vec<u8>, early: Vec<u8>) -> Self {
-        let early = early.into_boxed_slice();
+    fn new(socket: Socket, session: Option<Session>, inbox: Vec<u8>, early: Box<[u8]>) -> Self {
         Self { socket, session, inbox, early, outbox: None, sending: Sending::Open }
     }
 
@@ -227,7 +227,7 @@ impl Leg {
         }
         keep(&mut self.inbox, rest);
         let ended = session.peer_closed();
-        Poll::Ready(Ok(match (scratch.plain.is_empty(), ended) {
+        Poll::Ready(Ok(match (scratch.plain.as_slice().is_empty(), ended) {
             (false, _) => Received::Plain,
             (true, true) => Received::End,
             (true, false) => Received::Nothing,
@@ -302,7 +302,7 @@ impl Leg {
             && let Some(session) = &mut self.session
         {
             let mut message = Vec::new();
-            session.refresh_keys(&mut self.inbox, &mut message)?;
+            session.refresh_keys(&mut message)?;
             append(&mut self.outbox, &message);
         }
         Ok(())

@@ -141,7 +141,7 @@ impl Relay {
             };
             let plain = match received {
                 Received::Input(read) => &scratch.input[..read],
-                Received::Plain => &scratch.plain[..],
+                Received::Plain => scratch.plain.as_slice(),
                 Received::Nothing => continue,
                 Received::End | Received::Truncated => {
                     let truncated = matches!(received, Received::Truncated);

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use crate::plan::limits::HANDSHAKE_BYTES_MAX;
+use crate::tls::plaintext::Plaintext;
 use crate::tls::session::sealed_len_max;
 
 /// Bytes asked of a socket at once.
@@ -19,7 +20,7 @@ pub struct Scratch {
     /// What was read, behind room for the part of a record that was left from before.
     pub input: Box<[u8]>,
     /// Plaintext opened from records.
-    pub plain: Vec<u8>,
+    pub plain: Plaintext,
     /// What the protocol itself has to say: answers to KeyUpdates, alerts.
     pub protocol: Vec<u8>,
     /// Records sealed from plaintext.
@@ -30,7 +31,7 @@ thread_local! {
     /// Never borrowed across an await: the closure of [`with`] is synchronous.
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
         input: vec![0; INBOX_BYTES_MAX + READ_BYTES].into_boxed_slice(),
-        plain: Vec::with_capacity(PLAIN_BYTES_MAX),
+        plain: Plaintext::with_room(PLAIN_BYTES_MAX),
         protocol: Vec::new(),
         sealed: vec![0; sealed_len_max(PLAIN_BYTES_MAX)].into_boxed_slice(),
     });

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::generation::{Current, PerGeneration};
 use super::handshake::{self, Established, Failure, HandshakeError};
-use super::session::Session;
+use super::session::Handshake;
 use super::standing::Register;
 use super::verify::ClientVerifier;
 use super::{fault, policy};
@@ -272,9 +272,9 @@ pub async fn accept(
             return Err(failure.into());
         }
     };
-    let session = Session::server(configs.of(&hello));
-    let session = session.map_err(|error| Failure::Tls(fault::describe(&error)))?;
-    let mut established = handshake::run(session, stream, hello.inbox, deadline).await?;
+    let handshake = Handshake::server(configs.of(&hello));
+    let handshake = handshake.map_err(|error| Failure::Tls(fault::describe(&error)))?;
+    let mut established = handshake::run(handshake, stream, hello.inbox, deadline).await?;
     established.enter(&entry.admitted, configs.generation);
     // The next generation came while hands were shaken, and may have judged its peers already.
     if entry.configs.current() != configs.generation {
@@ -307,6 +307,7 @@ fn server_config(
     config.ignore_client_order = !accept.tls.ciphers.is_empty();
     // A resumed session repeats no check of the client, so there is none.
     config.send_tls13_tickets = 0;
+    config.enable_secret_extraction = true; // for the record layer of ours
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }

@@ -7,12 +7,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::session::Session;
+use super::plaintext::Plaintext;
+use super::session::{Handshake, Session};
 use super::standing::{Register, Standing};
 use super::{Agreed, fault, presented, verify};
 use crate::plan::limits::HANDSHAKE_BYTES_MAX;
@@ -30,8 +32,10 @@ pub struct Established {
     pub standing: Option<Arc<Standing>>,
     /// When the first certificate of the peer's chain expires, in seconds since 1970.
     until: Duration,
+    /// The certificates that the peer presented, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
     /// Plaintext that came in the same segments as the end of the handshake.
-    pub plain: Vec<u8>,
+    pub plain: Plaintext,
     /// Part of a record that came with it.
     pub inbox: Vec<u8>,
 }
@@ -40,7 +44,7 @@ impl Established {
     /// Enters the peer among those that this generation has let in.
     pub(crate) fn enter(&mut self, register: &Register, generation: u64) {
         if self.peer.is_some() {
-            self.standing = Some(register.enter(self.session.peer_chain(), self.until, generation));
+            self.standing = Some(register.enter(&self.chain, self.until, generation));
         }
     }
 }
@@ -90,24 +94,25 @@ thread_local! {
 
 /// Runs the handshake to its end. `inbox` is what was read of the peer already.
 pub(crate) async fn run(
-    mut session: Session,
+    mut handshake: Handshake,
     stream: &TcpStream,
     inbox: Vec<u8>,
     deadline: Instant,
 ) -> Result<Established, HandshakeError> {
-    let mut flight = Flight { inbox, plain: Vec::new(), outgoing: Vec::new(), until: Duration::ZERO };
+    let mut flight = Flight { inbox, outgoing: Vec::new(), until: Duration::ZERO };
     presented::take();
     let mut peer = None;
-    let ended = timeout_at(deadline, flight.drive(&mut session, stream, &mut peer)).await;
+    let ended = timeout_at(deadline, flight.drive(&mut handshake, stream, &mut peer)).await;
     let failure = match ended.unwrap_or(Err(Failure::Timeout)) {
-        Ok(()) => {
-            let Some(agreed) = session.agreed() else {
-                return Err(Failure::Tls(fault::closed_in_handshake()).into());
-            };
-            flight.inbox.shrink_to_fit();
-            let Flight { plain, inbox, until, .. } = flight;
-            return Ok(Established { session, agreed, peer, standing: None, until, plain, inbox });
-        }
+        Ok(()) => match flight.establish(handshake, &mut peer) {
+            Ok(established) => {
+                // An answer to a KeyUpdate that came at once; it is a few bytes.
+                let told = timeout_at(deadline, write_all(stream, &flight.outgoing)).await;
+                told.unwrap_or(Err(Failure::Timeout))?;
+                return Ok(established);
+            }
+            Err(fault) => Failure::Tls(fault),
+        },
         Err(failure) => failure,
     };
     if let Failure::Tls(_) = failure {
@@ -119,27 +124,46 @@ pub(crate) async fn run(
 /// The bytes of a handshake on their way in and out.
 struct Flight {
     inbox: Vec<u8>,
-    plain: Vec<u8>,
     outgoing: Vec<u8>,
     /// When the first certificate of the peer's chain expires, in seconds since 1970.
     until: Duration,
 }
 
 impl Flight {
+    /// What comes of a handshake that is over, and of the bytes that came behind it.
+    fn establish(
+        &mut self,
+        handshake: Handshake,
+        peer: &mut Option<Arc<presented::Presented>>,
+    ) -> Result<Established, TlsFault> {
+        let agreed = handshake.agreed().ok_or_else(fault::closed_in_handshake)?;
+        let chain = handshake.peer_chain().to_vec();
+        let mut session = handshake.into_session()?;
+        let mut plain = Plaintext::default();
+        if !self.inbox.is_empty() {
+            let consumed = session.feed(&mut self.inbox, &mut plain, &mut self.outgoing)?;
+            self.inbox.drain(..consumed);
+        }
+        let mut inbox = std::mem::take(&mut self.inbox);
+        inbox.shrink_to_fit();
+        let (peer, until) = (peer.take(), self.until);
+        Ok(Established { session, agreed, peer, standing: None, until, chain, plain, inbox })
+    }
+
     async fn drive(
         &mut self,
-        session: &mut Session,
+        handshake: &mut Handshake,
         stream: &TcpStream,
         peer: &mut Option<Arc<presented::Presented>>,
     ) -> Result<(), Failure> {
         loop {
-            self.step(session, stream, peer).await?;
+            self.step(handshake, stream, peer).await?;
             write_all(stream, &self.outgoing).await?;
             self.outgoing.clear();
             if self.inbox.len() > HANDSHAKE_BYTES_MAX {
                 return Err(Failure::Tls(fault::too_large()));
             }
-            if !session.is_handshaking() {
+            if !handshake.is_going_on() {
                 return Ok(());
             }
             if read_more(stream, &mut self.inbox).await? == 0 {
@@ -155,14 +179,14 @@ impl Flight {
     /// that is established waits for one step at most.
     async fn step(
         &mut self,
-        session: &mut Session,
+        handshake: &mut Handshake,
         stream: &TcpStream,
         peer: &mut Option<Arc<presented::Presented>>,
     ) -> Result<(), Failure> {
         let turn = TURN.with(Arc::clone);
         // Nobody closes it.
         let _turn = turn.acquire().await;
-        let fed = session.feed(&mut self.inbox, &mut self.plain, &mut self.outgoing);
+        let fed = handshake.feed(&mut self.inbox, &mut self.outgoing);
         // Taken at once: after an await this thread may be in the middle of another handshake.
         if let Some(presented) = presented::take() {
             *peer = Some(presented);

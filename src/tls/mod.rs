@@ -5,15 +5,20 @@
 //! a certificate must prove, [`fault`] puts rustls' errors into our words.
 
 pub mod accept;
+mod after;
 pub mod fault;
 mod generation;
 pub mod handshake;
+mod library;
 pub mod originate;
+pub mod plaintext;
 mod policy;
 pub mod presented;
+mod records;
 pub mod session;
 pub mod standing;
 pub mod verify;
+mod violation;
 
 use std::sync::{Arc, LazyLock};
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::generation::PerGeneration;
 use super::handshake::{self, Established, Failure, HandshakeError};
-use super::session::Session;
+use super::session::Handshake;
 use super::standing::Register;
 use super::verify::{ServerNames, ServerVerifier};
 use super::{fault, policy};
@@ -140,9 +140,9 @@ pub async fn originate(
     deadline: Instant,
 ) -> Result<Established, HandshakeError> {
     let (entry, client) = originations.entry(originate)?;
-    let session = Session::client(client.config.clone(), client.name.clone())
+    let handshake = Handshake::client(client.config.clone(), client.name.clone())
         .map_err(|error| Failure::Tls(fault::describe(&error)))?;
-    let mut established = handshake::run(session, stream, Vec::new(), deadline).await?;
+    let mut established = handshake::run(handshake, stream, Vec::new(), deadline).await?;
     established.enter(&entry.accepted, client.generation);
     // The next generation came while hands were shaken, and may have judged its peers already.
     if entry.current() != client.generation {
@@ -174,6 +174,7 @@ fn client(
     };
     config.alpn_protocols = originate.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     config.resumption = Resumption::disabled();
+    config.enable_secret_extraction = true; // for the record layer of ours
     config.enable_sni = originate.sni.is_some();
     // Without an SNI rustls still wants a name; the verifier does not look at it.
     let name = match &originate.sni {

@@ -1,114 +1,82 @@
 //! One TLS session over borrowed buffers: `feed` takes records in, `seal` puts records out.
 //!
-//! The session owns keys and state and no buffer. Whoever drives it decides how much is read at once
-//! and where the bytes live. This file is all there is of rustls' unbuffered API, so that the move to
-//! its successor is a change of this file.
+//! A session owns keys and state and no buffer. Whoever drives it decides how much is read at once and where
+//! the bytes live. A [`Handshake`] is rustls; the [`Session`] that comes of it is our own record layer over
+//! the keys that were agreed on in TLS 1.3, and rustls to the end in TLS 1.2.
 
 use std::sync::Arc;
 
-use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{ClientConfig, CommonState, Error, ProtocolVersion, ServerConfig};
+use rustls::{ClientConfig, Error, ProtocolVersion, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 
+use super::library::{CONTROL_RECORDS, Library, Write};
+use super::plaintext::Plaintext;
+use super::records::{HEADER, Records};
 use super::{Agreed, fault};
-use crate::plan::outcome::{TlsFault, TlsFaultKind};
+use crate::plan::outcome::TlsFault;
 
 /// What a record adds to its plaintext at most: header, inner type, tag, and explicit nonce of TLS 1.2.
 const RECORD_OVERHEAD: usize = 5 + 1 + 16 + 8;
 /// Plaintext of one record at most (RFC 8446 section 5.1).
 const RECORD_PLAINTEXT_MAX: usize = 16 * 1024;
-/// Room for a KeyUpdate or an alert beside the data.
-const CONTROL_RECORDS: usize = 256;
+/// A record in any version at most: TLS 1.2 allows for more expansion (RFC 5246 section 6.2.3).
+const RECORD_MAX: usize = HEADER + RECORD_PLAINTEXT_MAX + 2048;
 
 /// The room that `seal` needs for this many bytes of plaintext.
 pub const fn sealed_len_max(plain: usize) -> usize {
     plain + (plain / RECORD_PLAINTEXT_MAX + 1) * RECORD_OVERHEAD + CONTROL_RECORDS
 }
 
-/// One TLS session, of either side.
-pub struct Session {
-    connection: Connection,
-    peer_closed: bool,
+/// A session whose handshake is going on.
+pub struct Handshake {
+    library: Library,
+    /// Bytes at the front of the input that the library has seen and is not done with.
+    seen: usize,
+    /// A client speaks first.
+    speaks: bool,
 }
 
-enum Connection {
-    Server(Box<UnbufferedServerConnection>),
-    Client(Box<UnbufferedClientConnection>),
-}
-
-impl Session {
-    /// The server side of a session.
+impl Handshake {
+    /// The server side of a handshake.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, Error> {
-        let connection = Connection::Server(Box::new(UnbufferedServerConnection::new(config)?));
-        Ok(Self { connection, peer_closed: false })
+        Ok(Self { library: Library::server(config)?, seen: 0, speaks: false })
     }
 
-    /// The client side of a session.
+    /// The client side of a handshake, which begins with a `feed` of nothing.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
-        let connection = Connection::Client(Box::new(UnbufferedClientConnection::new(config, name)?));
-        Ok(Self { connection, peer_closed: false })
+        Ok(Self { library: Library::client(config, name)?, seen: 0, speaks: true })
     }
 
-    /// Processes the whole records at the front of `records`, in place, and returns how many bytes of
-    /// it are done with; the rest must be presented again, at the front, unaltered, with more behind
-    /// it. Plaintext is appended to `plain`; what the protocol itself has to say (handshake, KeyUpdate,
-    /// alerts) to `outgoing`, also when the call fails: the alert must reach the peer.
-    pub fn feed(
-        &mut self,
-        records: &mut [u8],
-        plain: &mut Vec<u8>,
-        outgoing: &mut Vec<u8>,
-    ) -> Result<usize, TlsFault> {
-        let peer_closed = &mut self.peer_closed;
-        match &mut self.connection {
-            Connection::Server(connection) => feed(&mut **connection, records, plain, outgoing, peer_closed),
-            Connection::Client(connection) => feed(&mut **connection, records, plain, outgoing, peer_closed),
+    /// Takes in the whole records at the front of `records` until the handshake is over, and returns how many
+    /// bytes of it are done with; the rest must be presented again, at the front, unaltered, with more behind
+    /// it. What is to be sent is appended to `outgoing`, also when the call fails: the alert must reach the peer.
+    ///
+    /// The library is shown one record after the other, so that it never sees what comes behind the handshake.
+    pub fn feed(&mut self, records: &mut [u8], outgoing: &mut Vec<u8>) -> Result<usize, TlsFault> {
+        let (mut consumed, mut plain) = (0, Plaintext::default());
+        while self.is_going_on() {
+            let unseen = &records[consumed + self.seen..];
+            let length = match first_record(unseen) {
+                None if self.speaks => 0,
+                None => break,
+                Some(length) => length,
+            };
+            self.speaks = false;
+            let end = consumed + self.seen + length;
+            consumed += self.library.feed(&mut records[consumed..end], &mut plain, outgoing, &mut false)?;
+            self.seen = end - consumed;
         }
-    }
-
-    /// Encrypts `plain` into records at the front of `out`, and says how many bytes that made. `out`
-    /// must have room for [`sealed_len_max`] bytes. `rest` is what [`Session::feed`] left of its input:
-    /// the library looks at it also when it writes.
-    pub fn seal(&mut self, plain: &[u8], rest: &mut [u8], out: &mut [u8]) -> Result<usize, TlsFault> {
-        self.write(Write::Data(plain), rest, out)
-    }
-
-    /// Says that nothing more will be sent (RFC 8446 section 6.1). Appends the alert to `outgoing`;
-    /// `rest` is what [`Session::feed`] left of its input.
-    pub fn close(&mut self, rest: &mut [u8], outgoing: &mut Vec<u8>) -> Result<(), TlsFault> {
-        let mut out = [0; CONTROL_RECORDS];
-        let written = self.write(Write::CloseNotify, rest, &mut out)?;
-        outgoing.extend_from_slice(&out[..written]);
-        Ok(())
-    }
-
-    /// Goes on with new keys, and asks the peer to do the same (RFC 8446 section 4.6.3). Appends the message
-    /// to `outgoing`; `rest` is what [`Session::feed`] left of its input. TLS 1.2 has no such message.
-    pub fn refresh_keys(&mut self, rest: &mut [u8], outgoing: &mut Vec<u8>) -> Result<(), TlsFault> {
-        if self.common().protocol_version() != Some(ProtocolVersion::TLSv1_3) {
-            return Ok(());
-        }
-        let mut out = [0; CONTROL_RECORDS];
-        let written = self.write(Write::KeyUpdate, rest, &mut out)?;
-        outgoing.extend_from_slice(&out[..written]);
-        Ok(())
-    }
-
-    /// Whether the peer has said that it will send nothing more.
-    pub fn peer_closed(&self) -> bool {
-        self.peer_closed
+        Ok(consumed)
     }
 
     /// Whether the handshake is still going on.
-    pub fn is_handshaking(&self) -> bool {
-        self.common().is_handshaking()
+    pub fn is_going_on(&self) -> bool {
+        self.library.common().is_handshaking()
     }
 
     /// What the handshake settled; `None` before it has.
     pub fn agreed(&self) -> Option<Agreed> {
-        let common = self.common();
+        let common = self.library.common();
         Some(Agreed {
             version: common.protocol_version()?,
             cipher: common.negotiated_cipher_suite()?.suite(),
@@ -118,167 +86,105 @@ impl Session {
 
     /// The certificates that the peer presented, leaf first; empty if it showed none.
     pub fn peer_chain(&self) -> &[CertificateDer<'static>] {
-        self.common().peer_certificates().unwrap_or_default()
+        self.library.common().peer_certificates().unwrap_or_default()
     }
 
-    fn common(&self) -> &CommonState {
-        match &self.connection {
-            Connection::Server(connection) => connection,
-            Connection::Client(connection) => connection,
+    /// The session, once the handshake is over. It begins with the bytes that [`Handshake::feed`] left.
+    pub fn into_session(self) -> Result<Session, TlsFault> {
+        let is_tls13 = self.library.common().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        // What the library is not done with, it must be shown again.
+        if !is_tls13 || self.seen > 0 {
+            return Ok(Session::Library { library: self.library, peer_closed: false });
+        }
+        let (secrets, keys) = self.library.into_keys().map_err(|error| fault::describe(&error))?;
+        Ok(Session::Records(Box::new(Records::new(secrets, keys)?)))
+    }
+}
+
+/// The length of the first record if it is whole, or of everything if that is no record: for the library
+/// to say so.
+fn first_record(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<HEADER>()?;
+    let end = HEADER + usize::from(u16::from_be_bytes([header[3], header[4]]));
+    let is_one = matches!(header[0], 20..=24) && header[1] == 3 && end <= RECORD_MAX;
+    if !is_one {
+        return Some(bytes.len());
+    }
+    (end <= bytes.len()).then_some(end)
+}
+
+/// One TLS session, of either side.
+pub enum Session {
+    /// Our own record layer.
+    Records(Box<Records>),
+    /// The library.
+    Library {
+        /// Its connection.
+        library: Library,
+        /// The peer will send nothing more.
+        peer_closed: bool,
+    },
+}
+
+impl Session {
+    /// Processes the whole records at the front of `records`, in place, and returns how many bytes of
+    /// it are done with; the rest must be presented again, at the front, unaltered, with more behind
+    /// it. Plaintext is appended to `plain`; what the protocol itself has to say (KeyUpdate, alerts) to
+    /// `outgoing`, also when the call fails: the alert must reach the peer.
+    pub fn feed(
+        &mut self,
+        records: &mut [u8],
+        plain: &mut Plaintext,
+        outgoing: &mut Vec<u8>,
+    ) -> Result<usize, TlsFault> {
+        match self {
+            Self::Records(session) => session.feed(records, plain, outgoing),
+            Self::Library { library, peer_closed } => library.feed(records, plain, outgoing, peer_closed),
         }
     }
 
-    fn write(&mut self, what: Write<'_>, rest: &mut [u8], out: &mut [u8]) -> Result<usize, TlsFault> {
-        let peer_closed = &mut self.peer_closed;
-        match &mut self.connection {
-            Connection::Server(connection) => write(&mut **connection, what, rest, out, peer_closed),
-            Connection::Client(connection) => write(&mut **connection, what, rest, out, peer_closed),
-        }
-    }
-}
-
-/// What both sides of the unbuffered API have in common.
-trait Unbuffered {
-    type Data;
-    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
-    fn has_something_to_say(&self) -> bool;
-}
-
-impl Unbuffered for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(records)
-    }
-    fn has_something_to_say(&self) -> bool {
-        self.wants_write()
-    }
-}
-
-impl Unbuffered for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(records)
-    }
-    fn has_something_to_say(&self) -> bool {
-        self.wants_write()
-    }
-}
-
-fn feed(
-    connection: &mut impl Unbuffered,
-    records: &mut [u8],
-    plain: &mut Vec<u8>,
-    outgoing: &mut Vec<u8>,
-    peer_closed: &mut bool,
-) -> Result<usize, TlsFault> {
-    let mut consumed = 0;
-    loop {
-        let UnbufferedStatus { discard, state } = connection.process(&mut records[consumed..]);
-        consumed += discard;
-        match state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                while let Some(record) = traffic.next_record() {
-                    plain.extend_from_slice(record.map_err(|error| fault::describe(&error))?.payload);
-                }
-            }
-            Ok(ConnectionState::EncodeTlsData(data)) => encode(data, outgoing)?,
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::PeerClosed) => *peer_closed = true,
-            Ok(
-                ConnectionState::WriteTraffic(_)
-                | ConnectionState::BlockedHandshake
-                | ConnectionState::Closed,
-            ) => {
-                return Ok(consumed);
-            }
-            // Early data is never accepted, and rustls has no other state today.
-            Ok(_) => return Err(unexpected_state()),
-            Err(error) => {
-                collect_alert(connection, &mut records[consumed..], outgoing);
-                return Err(fault::describe(&error));
+    /// Encrypts `plain` into records at the front of `out`, and says how many bytes that made. `out`
+    /// must have room for [`sealed_len_max`] bytes. `rest` is what [`Session::feed`] left of its input:
+    /// the library looks at it also when it writes.
+    pub fn seal(&mut self, plain: &[u8], rest: &mut [u8], out: &mut [u8]) -> Result<usize, TlsFault> {
+        match self {
+            Self::Records(session) => session.seal(plain, out),
+            Self::Library { library, peer_closed } => {
+                library.write(Write::Data(plain), rest, out, peer_closed)
             }
         }
     }
-}
 
-#[derive(Clone, Copy)]
-enum Write<'plain> {
-    Data(&'plain [u8]),
-    CloseNotify,
-    KeyUpdate,
-    /// What is queued already.
-    Nothing,
-}
+    /// Says that nothing more will be sent (RFC 8446 section 6.1). Appends the alert to `outgoing`;
+    /// `rest` is what [`Session::feed`] left of its input.
+    pub fn close(&mut self, rest: &mut [u8], outgoing: &mut Vec<u8>) -> Result<(), TlsFault> {
+        match self {
+            Self::Records(session) => session.close(outgoing),
+            Self::Library { library, peer_closed } => {
+                let mut out = [0; CONTROL_RECORDS];
+                let written = library.write(Write::CloseNotify, rest, &mut out, peer_closed)?;
+                outgoing.extend_from_slice(&out[..written]);
+            }
+        }
+        Ok(())
+    }
 
-fn write(
-    connection: &mut impl Unbuffered,
-    mut what: Write<'_>,
-    rest: &mut [u8],
-    out: &mut [u8],
-    peer_closed: &mut bool,
-) -> Result<usize, TlsFault> {
-    let mut written = 0;
-    loop {
-        match connection.process(rest).state {
-            Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                written += data.encode(&mut out[written..]).map_err(|error| internal(&error))?;
-            }
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-            Ok(ConnectionState::PeerClosed) => *peer_closed = true,
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                let sealed = match what {
-                    Write::Data(plain) => traffic.encrypt(plain, &mut out[written..]),
-                    Write::CloseNotify => traffic.queue_close_notify(&mut out[written..]),
-                    Write::KeyUpdate => {
-                        // Queues the message, which the next round takes.
-                        traffic.refresh_traffic_keys().map_err(|error| fault::describe(&error))?;
-                        what = Write::Nothing;
-                        continue;
-                    }
-                    Write::Nothing => return Ok(written),
-                };
-                return sealed.map(|sealed| written + sealed).map_err(|error| internal(&error));
-            }
-            Ok(ConnectionState::Closed) => return Ok(written),
-            Ok(_) => return Err(unexpected_state()),
-            Err(error) => return Err(fault::describe(&error)),
+    /// Goes on with new keys, and asks the peer to do the same (RFC 8446 section 4.6.3). Appends the message
+    /// to `outgoing`. TLS 1.2 has no such message.
+    pub fn refresh_keys(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsFault> {
+        match self {
+            Self::Records(session) => session.refresh_keys(outgoing),
+            Self::Library { .. } => Ok(()),
         }
     }
-}
 
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Vec<u8>) -> Result<(), TlsFault> {
-    let start = outgoing.len();
-    let mut room = 1024;
-    loop {
-        outgoing.resize(start + room, 0);
-        match data.encode(&mut outgoing[start..]) {
-            Ok(encoded) => {
-                outgoing.truncate(start + encoded);
-                return Ok(());
-            }
-            Err(EncodeError::InsufficientSize(needed)) => room = needed.required_size,
-            Err(error @ EncodeError::AlreadyEncoded) => return Err(internal(&error)),
+    /// Whether the peer has said that it will send nothing more.
+    pub fn peer_closed(&self) -> bool {
+        match self {
+            Self::Records(session) => session.peer_closed(),
+            Self::Library { peer_closed, .. } => *peer_closed,
         }
     }
-}
-
-/// After an error the session holds one more record: the alert that tells the peer why.
-fn collect_alert(connection: &mut impl Unbuffered, rest: &mut [u8], outgoing: &mut Vec<u8>) {
-    // Asked first, because without something to say the call would go on with the input that failed.
-    while connection.has_something_to_say() {
-        let Ok(ConnectionState::EncodeTlsData(data)) = connection.process(rest).state else { return };
-        if encode(data, outgoing).is_err() {
-            return;
-        }
-    }
-}
-
-fn internal(error: &impl std::fmt::Display) -> TlsFault {
-    TlsFault { kind: TlsFaultKind::Protocol, detail: error.to_string() }
-}
-
-fn unexpected_state() -> TlsFault {
-    TlsFault { kind: TlsFaultKind::Protocol, detail: "the TLS library is in an unexpected state".into() }
 }
 
 #[cfg(test)]
@@ -293,6 +199,7 @@ mod tests {
 
     use super::super::PROVIDER;
     use super::*;
+    use crate::plan::outcome::TlsFaultKind;
 
     struct Configs {
         server: Arc<ServerConfig>,
@@ -306,12 +213,13 @@ mod tests {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.der().clone()).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let server = ServerConfig::builder_with_provider(PROVIDER.clone())
+        let mut server = ServerConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(&[version])
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
+        server.enable_secret_extraction = true;
         let mut client = ClientConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(&[version])
             .unwrap()
@@ -323,29 +231,67 @@ mod tests {
 
     /// The session under test, with the buffers that its driver would keep.
     struct Ours {
-        session: Session,
+        handshake: Option<Handshake>,
+        session: Option<Session>,
+        version: &'static str,
         inbox: Vec<u8>,
-        received: Vec<u8>,
+        received: Plaintext,
         wire: Vec<u8>,
     }
 
     impl Ours {
-        fn new(session: Session) -> Self {
-            let mut ours = Self { session, inbox: Vec::new(), received: Vec::new(), wire: Vec::new() };
+        fn new(handshake: Handshake) -> Self {
+            let mut ours = Self {
+                handshake: Some(handshake),
+                session: None,
+                version: "none",
+                inbox: Vec::new(),
+                received: Plaintext::default(),
+                wire: Vec::new(),
+            };
             ours.receive(&[]);
             ours
         }
 
         fn receive(&mut self, bytes: &[u8]) {
+            self.try_receive(bytes).unwrap();
+        }
+
+        fn try_receive(&mut self, bytes: &[u8]) -> Result<(), TlsFault> {
             self.inbox.extend_from_slice(bytes);
-            let consumed = self.session.feed(&mut self.inbox, &mut self.received, &mut self.wire).unwrap();
+            if let Some(mut handshake) = self.handshake.take() {
+                let consumed = handshake.feed(&mut self.inbox, &mut self.wire)?;
+                self.inbox.drain(..consumed);
+                if handshake.is_going_on() {
+                    self.handshake = Some(handshake);
+                    return Ok(());
+                }
+                self.version = handshake.agreed().unwrap().version();
+                self.session = Some(handshake.into_session()?);
+            }
+            let session = self.session.as_mut().unwrap();
+            let consumed = session.feed(&mut self.inbox, &mut self.received, &mut self.wire)?;
             self.inbox.drain(..consumed);
+            Ok(())
+        }
+
+        fn session(&mut self) -> &mut Session {
+            self.session.as_mut().unwrap()
         }
 
         fn send(&mut self, plain: &[u8]) {
             let mut out = vec![0; sealed_len_max(plain.len())];
-            let sealed = self.session.seal(plain, &mut self.inbox, &mut out).unwrap();
+            let session = self.session.as_mut().unwrap();
+            let sealed = session.seal(plain, &mut self.inbox, &mut out).unwrap();
             self.wire.extend_from_slice(&out[..sealed]);
+        }
+
+        fn close(&mut self) {
+            self.session.as_mut().unwrap().close(&mut self.inbox, &mut self.wire).unwrap();
+        }
+
+        fn refresh_keys(&mut self) {
+            self.session.as_mut().unwrap().refresh_keys(&mut self.wire).unwrap();
         }
     }
 
@@ -386,10 +332,10 @@ mod tests {
         let name = || ServerName::try_from("localhost").unwrap();
         let (session, connection) = if we_are_server {
             let theirs = ClientConnection::new(configs.client, name()).unwrap();
-            (Session::server(configs.server).unwrap(), theirs.into())
+            (Handshake::server(configs.server).unwrap(), theirs.into())
         } else {
             let theirs = ServerConnection::new(configs.server).unwrap();
-            (Session::client(configs.client, name()).unwrap(), theirs.into())
+            (Handshake::client(configs.client, name()).unwrap(), theirs.into())
         };
         let mut theirs = Theirs { connection, received: Vec::new(), wire: Vec::new() };
         theirs.flush();
@@ -431,8 +377,8 @@ mod tests {
             let version = if tls13 { &rustls::version::TLS13 } else { &rustls::version::TLS12 };
             let (mut ours, mut theirs) = pair(we_are_server, version);
             carry(&mut ours, &mut theirs, &pieces);
-            prop_assert!(!ours.session.is_handshaking() && !theirs.connection.is_handshaking());
-            prop_assert_eq!(ours.session.agreed().unwrap().version(), if tls13 { "TLSv1.3" } else { "TLSv1.2" });
+            prop_assert!(ours.session.is_some() && !theirs.connection.is_handshaking());
+            prop_assert_eq!(ours.version, if tls13 { "TLSv1.3" } else { "TLSv1.2" });
             let (mut from_us, mut from_them) = (Vec::new(), Vec::new());
             for (by_us, length, fill) in sends {
                 let plain: Vec<u8> = (0..length).map(|at| fill.wrapping_add(at.to_le_bytes()[0])).collect();
@@ -447,12 +393,12 @@ mod tests {
                     carry(&mut ours, &mut theirs, &pieces);
                 }
             }
-            ours.session.close(&mut ours.inbox, &mut ours.wire).unwrap();
+            ours.close();
             theirs.connection.send_close_notify();
             theirs.flush();
             carry(&mut ours, &mut theirs, &pieces);
-            prop_assert!(ours.received == from_them && theirs.received == from_us);
-            prop_assert!(ours.session.peer_closed());
+            prop_assert!(ours.received.as_slice() == from_them && theirs.received == from_us);
+            prop_assert!(ours.session().peer_closed());
             prop_assert!(ours.inbox.is_empty());
         }
     }
@@ -464,9 +410,9 @@ mod tests {
         theirs.send(b"select 1");
         let last = theirs.wire.len() - 1;
         theirs.wire[last] ^= 1;
-        let fault = ours.session.feed(&mut theirs.wire, &mut ours.received, &mut ours.wire).unwrap_err();
+        let fault = ours.try_receive(&theirs.wire).unwrap_err();
         assert_eq!(fault.kind, TlsFaultKind::BadRecord);
-        assert!(ours.received.is_empty());
+        assert!(ours.received.as_slice().is_empty());
         assert!(!ours.wire.is_empty(), "the peer is told by an alert");
     }
 
@@ -479,7 +425,10 @@ mod tests {
         carry(&mut ours, &mut theirs, &[7]);
         ours.send(b"and back");
         carry(&mut ours, &mut theirs, &[7]);
-        assert_eq!((&ours.received[..], &theirs.received[..]), (&b"with new keys"[..], &b"and back"[..]));
+        assert_eq!(
+            (ours.received.as_slice(), &theirs.received[..]),
+            (&b"with new keys"[..], &b"and back"[..])
+        );
     }
 
     #[test]
@@ -488,15 +437,13 @@ mod tests {
             let (mut ours, mut theirs) = pair(true, version);
             carry(&mut ours, &mut theirs, &[usize::MAX]);
             for round in 0..3 {
-                let mut message = Vec::new();
-                ours.session.refresh_keys(&mut ours.inbox, &mut message).unwrap();
-                assert_eq!(!message.is_empty(), refreshed);
-                ours.wire.extend(message);
+                ours.refresh_keys();
+                assert_eq!(!ours.wire.is_empty(), refreshed);
                 ours.send(b"under new keys");
                 theirs.send(b"and back");
                 carry(&mut ours, &mut theirs, &[5]);
                 assert_eq!(theirs.received, b"under new keys".repeat(round + 1));
-                assert_eq!(ours.received, b"and back".repeat(round + 1));
+                assert_eq!(ours.received.as_slice(), b"and back".repeat(round + 1));
             }
         }
     }
@@ -547,9 +494,8 @@ mod tests {
         let (mut ours, mut forger) = forged();
         let key_update = [24, 0, 0, 1, 0];
         ours.receive(&forger.record(HANDSHAKE, &key_update[..2]));
-        assert!(!ours.inbox.is_empty(), "half a message is kept");
         ours.send(b"in between");
-        ours.session.close(&mut ours.inbox, &mut ours.wire).unwrap();
+        ours.close();
         ours.receive(&forger.record(HANDSHAKE, &key_update[2..]));
         assert!(ours.inbox.is_empty());
     }
@@ -559,13 +505,123 @@ mod tests {
         let (mut ours, mut forger) = forged();
         let burst: Vec<u8> = (0..10_000).flat_map(|_| forger.record(APPLICATION_DATA, b"x")).collect();
         ours.receive(&burst);
-        assert_eq!(ours.received, [b'x'; 10_000]);
+        assert_eq!(ours.received.as_slice(), [b'x'; 10_000]);
     }
 
     #[test]
     fn empty_records_without_end_are_refused() {
         let (mut ours, mut forger) = forged();
-        let mut burst: Vec<u8> = (0..100).flat_map(|_| forger.record(APPLICATION_DATA, b"")).collect();
-        assert!(ours.session.feed(&mut burst, &mut ours.received, &mut ours.wire).is_err());
+        let burst: Vec<u8> = (0..100).flat_map(|_| forger.record(APPLICATION_DATA, b"")).collect();
+        assert!(ours.try_receive(&burst).is_err());
+    }
+
+    fn refused(content_type: u8, payload: &[u8]) -> (TlsFault, Vec<u8>) {
+        let (mut ours, mut forger) = forged();
+        let record = forger.record(content_type, payload);
+        let fault = ours.try_receive(&record).unwrap_err();
+        assert!(ours.received.as_slice().is_empty());
+        (fault, ours.wire)
+    }
+
+    #[test]
+    fn records_that_no_library_would_send_are_refused_with_an_alert() {
+        for (content_type, payload) in [
+            (HANDSHAKE, &b""[..]),
+            (HANDSHAKE, &[1, 0, 0, 0]),
+            (20, &[1]),
+            (APPLICATION_DATA, &[7; 16 * 1024 + 1]),
+            (0, &[0; 100]),
+        ] {
+            let (fault, wire) = refused(content_type, payload);
+            assert!(!wire.is_empty(), "{content_type}: {fault:?}: the peer is told");
+        }
+        // An alert is not answered.
+        let (fault, wire) = refused(21, &[2, 40]);
+        assert_eq!((fault.kind, wire), (TlsFaultKind::AlertReceived, Vec::new()));
+    }
+
+    #[test]
+    fn a_record_that_is_not_encrypted_is_refused_behind_the_handshake() {
+        for plain in
+            [&[21, 3, 3, 0, 2, 1, 0][..], &[20, 3, 3, 0, 1, 1], b"GET / HTTP/1.1", &[23, 3, 3, 0x41, 1]]
+        {
+            let (mut ours, _) = forged();
+            assert!(ours.try_receive(plain).is_err(), "{plain:?}");
+            assert!(!ours.session().peer_closed());
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_close_notify_is_ignored_and_nothing_is_sent_behind_ours() {
+        let (mut ours, mut forger) = forged();
+        let alert = forger.record(21, &[1, 0]);
+        ours.receive(&[&alert[..], b"anything"].concat());
+        assert!(ours.session().peer_closed() && ours.inbox.is_empty());
+        ours.close();
+        let said = ours.wire.len();
+        ours.close();
+        ours.refresh_keys();
+        assert_eq!(ours.wire.len(), said);
+        assert!(ours.session().seal(b"late", &mut [], &mut [0; 512]).is_err());
+    }
+
+    #[test]
+    fn key_updates_without_end_are_refused() {
+        let (mut ours, mut theirs) = pair(true, &rustls::version::TLS13);
+        carry(&mut ours, &mut theirs, &[usize::MAX]);
+        let mut refused = false;
+        for _ in 0..100 {
+            theirs.connection.refresh_traffic_keys().unwrap();
+            theirs.flush();
+            refused |= ours.try_receive(&std::mem::take(&mut theirs.wire)).is_err();
+        }
+        assert!(refused);
+    }
+
+    /// The provider's suite, but its keys are used up after a handful of records.
+    fn short_lived_keys() -> Arc<rustls::crypto::CryptoProvider> {
+        let mut provider = rustls::crypto::CryptoProvider::clone(&PROVIDER);
+        let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384.tls13().unwrap();
+        let suite = Box::leak(Box::new(rustls::Tls13CipherSuite {
+            common: rustls::crypto::CipherSuiteCommon {
+                suite: suite.common.suite,
+                hash_provider: suite.common.hash_provider,
+                confidentiality_limit: 5,
+            },
+            hkdf_provider: suite.hkdf_provider,
+            aead_alg: suite.aead_alg,
+            quic: None,
+        }));
+        provider.cipher_suites = vec![rustls::SupportedCipherSuite::Tls13(suite)];
+        Arc::new(provider)
+    }
+
+    #[test]
+    fn keys_are_renewed_before_they_have_sealed_too_many_records() {
+        let mut ours_are_short = configs(&rustls::version::TLS13);
+        let server = ServerConfig::clone(&ours_are_short.server);
+        let resolver = server.cert_resolver.clone();
+        let mut server = ServerConfig::builder_with_provider(short_lived_keys())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        server.enable_secret_extraction = true;
+        ours_are_short.server = Arc::new(server);
+        let theirs =
+            ClientConnection::new(ours_are_short.client.clone(), ServerName::try_from("localhost").unwrap());
+        let mut theirs =
+            Theirs { connection: theirs.unwrap().into(), received: Vec::new(), wire: Vec::new() };
+        theirs.flush();
+        let mut ours = Ours::new(Handshake::server(ours_are_short.server).unwrap());
+        carry(&mut ours, &mut theirs, &[usize::MAX]);
+        for _ in 0..30 {
+            ours.send(b"row");
+        }
+        let records = ours.wire.len();
+        carry(&mut ours, &mut theirs, &[usize::MAX]);
+        assert_eq!(theirs.received, b"row".repeat(30));
+        // Four rows a key, each of 25 bytes, and then a KeyUpdate of 27.
+        assert_eq!(records, 30 * 25 + 7 * 27);
     }
 }

@@ -45,7 +45,7 @@ fn stranger(mode: Mode, script: &mut Script<'_>) {
         let length = script.length();
         ours.receive(script.bytes(length));
     }
-    assert!(ours.received.is_empty(), "a stranger was believed");
+    assert!(ours.received().is_empty(), "a stranger was believed");
 }
 
 /// A genuine peer, and somebody between it and us.
@@ -109,7 +109,7 @@ impl Scene {
         let length = length.min(self.theirs.wire.len());
         let piece: Vec<u8> = self.theirs.wire.drain(..length).collect();
         self.ours.receive(&piece);
-        assert!(self.sent.starts_with(&self.ours.received), "other plaintext than was sent");
+        assert!(self.sent.starts_with(self.ours.received()), "other plaintext than was sent");
     }
 
     fn send(&mut self, length: usize) {
@@ -161,7 +161,7 @@ impl Scene {
         }
         assert_eq!(self.ours.fault, None, "a genuine peer was refused");
         assert!(!self.theirs.failed, "a genuine peer refused us");
-        assert!(self.ours.received == self.sent, "{} of {} bytes", self.ours.received.len(), self.sent.len());
+        assert!(self.ours.received() == self.sent, "{} of {} bytes", self.ours.received().len(), self.sent.len());
         assert!(self.theirs.received == self.ours.sent, "the peer has other plaintext than we sent");
         assert_eq!(self.ours.peer_closed(), self.theirs.has_closed());
         assert_eq!(self.ours.kept(), 0, "whole records are kept back");

@@ -16,7 +16,8 @@ use rustls::{
 use twinlock::plan::limits::HANDSHAKE_BYTES_MAX;
 use twinlock::plan::outcome::TlsFault;
 use twinlock::tls::fault;
-use twinlock::tls::session::{Session, sealed_len_max};
+use twinlock::tls::plaintext::Plaintext;
+use twinlock::tls::session::{Handshake, Session, sealed_len_max};
 
 use crate::forger::{self, Forger};
 
@@ -46,9 +47,11 @@ impl From<u8> for Mode {
 
 /// The session under test, with the buffers that its driver would keep.
 pub struct Ours {
-    session: Session,
+    /// Until it is over.
+    handshake: Option<Handshake>,
+    session: Option<Session>,
     inbox: Vec<u8>,
-    pub received: Vec<u8>,
+    received: Plaintext,
     pub wire: Vec<u8>,
     pub sent: Vec<u8>,
     /// Why it has ended, if it has.
@@ -60,15 +63,16 @@ pub struct Ours {
 
 impl Ours {
     pub fn new(mode: Mode) -> Self {
-        let session = if mode.we_are_server {
-            Session::server(server_config(mode)).expect("a session")
+        let handshake = if mode.we_are_server {
+            Handshake::server(server_config(mode)).expect("a handshake")
         } else {
-            Session::client(client_config(mode), name()).expect("a session")
+            Handshake::client(client_config(mode), name()).expect("a handshake")
         };
         let mut ours = Self {
-            session,
+            handshake: Some(handshake),
+            session: None,
             inbox: Vec::new(),
-            received: Vec::new(),
+            received: Plaintext::default(),
             wire: Vec::new(),
             sent: Vec::new(),
             fault: None,
@@ -81,11 +85,15 @@ impl Ours {
     }
 
     pub fn is_alive(&self) -> bool {
-        self.fault.is_none() && !self.session.peer_closed()
+        self.fault.is_none() && !self.peer_closed()
     }
 
     pub fn peer_closed(&self) -> bool {
-        self.session.peer_closed()
+        self.session.as_ref().is_some_and(Session::peer_closed)
+    }
+
+    pub fn received(&self) -> &[u8] {
+        self.received.as_slice()
     }
 
     pub fn kept(&self) -> usize {
@@ -99,34 +107,48 @@ impl Ours {
         self.inbox.extend_from_slice(bytes);
         self.fed += bytes.len();
         let before = self.wire.len();
-        match self.session.feed(&mut self.inbox, &mut self.received, &mut self.wire) {
-            Ok(consumed) => {
-                self.inbox.drain(..consumed);
-            }
-            Err(fault) => self.fault = Some(fault),
+        if let Err(fault) = self.feed() {
+            self.fault = Some(fault);
         }
         if self.inbox.len() > HANDSHAKE_BYTES_MAX {
             self.fault.get_or_insert_with(fault::too_large);
         }
         self.said += self.wire.len() - before;
-        assert!(self.received.len() <= self.fed, "more plaintext than there was input");
+        assert!(self.received().len() <= self.fed, "more plaintext than there was input");
         assert!(self.said <= FLIGHTS_BYTES_MAX + 2 * self.fed, "{} bytes said of {}", self.said, self.fed);
     }
 
-    pub fn send(&mut self, length: usize) {
-        if self.fault.is_some() || self.session.is_handshaking() || self.closed {
-            return;
+    fn feed(&mut self) -> Result<(), TlsFault> {
+        if let Some(mut handshake) = self.handshake.take() {
+            let consumed = handshake.feed(&mut self.inbox, &mut self.wire)?;
+            self.inbox.drain(..consumed);
+            if handshake.is_going_on() {
+                self.handshake = Some(handshake);
+                return Ok(());
+            }
+            self.session = Some(handshake.into_session()?);
         }
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let consumed = session.feed(&mut self.inbox, &mut self.received, &mut self.wire)?;
+        self.inbox.drain(..consumed);
+        Ok(())
+    }
+
+    pub fn send(&mut self, length: usize) {
+        let Some(session) = self.session.as_mut().filter(|_| self.fault.is_none() && !self.closed) else {
+            return;
+        };
         let plain = pattern(self.sent.len(), length);
         let mut out = vec![0; sealed_len_max(plain.len())];
-        let sealed = self.session.seal(&plain, &mut self.inbox, &mut out).expect("a healthy session seals");
+        let sealed = session.seal(&plain, &mut self.inbox, &mut out).expect("a healthy session seals");
         self.wire.extend_from_slice(&out[..sealed]);
         self.sent.extend(plain);
     }
 
     pub fn close(&mut self) {
-        if self.fault.is_none() && !self.session.is_handshaking() && !self.closed {
-            self.session.close(&mut self.inbox, &mut self.wire).expect("a healthy session closes");
+        let healthy = self.fault.is_none() && !self.closed;
+        if let Some(session) = self.session.as_mut().filter(|_| healthy) {
+            session.close(&mut self.inbox, &mut self.wire).expect("a healthy session closes");
             self.closed = true;
         }
     }
@@ -309,6 +331,7 @@ fn server_config(mode: Mode) -> Arc<ServerConfig> {
     let (chain, key) = (IDENTITIES.chain.clone(), IDENTITIES.key.clone_key());
     let mut config = builder.with_single_cert(chain, key).expect("an identity");
     config.key_log = Arc::new(forger::Secrets);
+    config.enable_secret_extraction = true;
     Arc::new(config)
 }
 
@@ -325,5 +348,6 @@ fn client_config(mode: Mode) -> Arc<ClientConfig> {
     let (chain, key) = (IDENTITIES.chain.clone(), IDENTITIES.key.clone_key());
     let mut config = builder.with_client_auth_cert(chain, key).expect("an identity");
     config.key_log = Arc::new(forger::Secrets);
+    config.enable_secret_extraction = true;
     Arc::new(config)
 }
