@@ -16,6 +16,7 @@ use super::tenure::Tenure;
 use crate::clock;
 use crate::plan::limits::Limits;
 use crate::plan::outcome::Outcome;
+use crate::tls;
 
 /// How often a worker looks at its connections.
 const TICK: Duration = Duration::from_secs(1);
@@ -103,6 +104,7 @@ impl Workers {
             this.all.push(worker);
             let mut stopped = stopped.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                tls::warm_up();
                 // Ends when told to, or when the process is going anyway.
                 let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
             })?;

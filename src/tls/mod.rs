@@ -1,8 +1,8 @@
 //! rustls, and nobody else touches it.
 //!
-//! [`session`] is one TLS session over borrowed buffers, shaped like the next rustls so that the move
-//! will be one file. [`accept`] and [`originate`] are the two sides of a handshake, [`verify`] is what
-//! a certificate must prove, [`fault`] puts rustls' errors into our words.
+//! [`session`] is one TLS session over borrowed buffers: [`library`] is rustls' unbuffered API, which shakes
+//! hands, [`records`] the record layer behind a handshake of TLS 1.3. [`accept`] and [`originate`] are the two
+//! sides of a handshake, [`verify`] is what a certificate must prove, [`fault`] puts rustls' errors into our words.
 
 pub mod accept;
 mod after;
@@ -29,6 +29,13 @@ use rustls::{CipherSuite, NamedGroup, ProtocolVersion};
 /// could set. [`policy`] leaves of it what a plan allows.
 pub(crate) static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
+/// Draws this thread's first random bytes, so that its first handshake need not wait for them: the library
+/// gathers entropy for tens of milliseconds.
+pub fn warm_up() {
+    // If there is none, the first handshake will say so.
+    let _ = PROVIDER.secure_random.fill(&mut [0]);
+}
 
 /// What a finished handshake settled, for the record of the connection. Kept as long as the connection:
 /// the code points, not their names.

@@ -53,7 +53,7 @@ fn empty_records_without_end_are_refused() {
     let mut scene = Scene::new();
     let burst: Vec<u8> = (0..1_000).flat_map(|_| scene.client.record(APPLICATION_DATA, b"")).collect();
     scene.client.socket.write_all(&burst).expect("written");
-    scene.assert_refused("protocol_violation", "EmptyFragment");
+    scene.assert_refused("protocol_violation", "records without data");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_record_with_more_plaintext_than_a_record_may_have_is_refused() {
 fn a_record_that_announces_more_than_a_record_may_have_is_refused_before_it_has_arrived() {
     let mut scene = Scene::new();
     scene.client.socket.write_all(&[23, 3, 3, 0xff, 0xff, 0, 0, 0]).expect("written");
-    scene.assert_refused("not_tls", "");
+    scene.assert_refused("bad_record", "excess record size");
 }
 
 #[test]
