@@ -28,6 +28,12 @@
 //!
 //! `tests/tidy.rs` holds the code to this table.
 //!
+//! # TLS
+//!
+//! rustls shakes hands. Behind a handshake of TLS 1.3 it hands out the keys, and [`tls::session`] goes on with a record
+//! layer of our own, without a copy, an allocation or a buffer a connection; TLS 1.2 stays with rustls. The AEADs
+//! are aws-lc's, and rustls derives every key, those of a KeyUpdate among them.
+//!
 //! # Threads
 //!
 //! One thread for control (signals, DNS, drain), one that watches credentials, one that writes records, and N
@@ -44,7 +50,8 @@
 //!
 //! 1. Nothing that was asked to be encrypted ever leaves in plaintext. A missing credential closes connections.
 //! 2. A server is verified by chain and name, a client by chain and, where names are listed, by name. No check is
-//!    skipped for a resumed session: sessions are not resumed.
+//!    skipped for a resumed session: sessions are not resumed. Only arithmetic is remembered: that a CA has signed
+//!    a certificate is computed once a thread, and everything that can change is looked at each time.
 //! 3. No upstream is dialled before the peer is authorized: [`upstream::dial::dial`] consumes a
 //!    [`plan::authorize::Permit`], which only [`plan::authorize::authorize`] can make.
 //! 4. No byte is awaited from a plaintext client before the upstream is dialled: MySQL's server speaks first.
