@@ -143,14 +143,14 @@ fn alert(content: &[u8]) -> Result<Option<Event>, Violation> {
 mod tests {
     use super::*;
 
-    fn check(records: &[(u8, &[u8])], expected: Result<Option<Event>, Violation>) {
+    fn check(records: &[(u8, &[u8])], expected: &Result<Option<Event>, Violation>) {
         let mut after = After::new(true);
         let mut last = Ok(None);
         for (content_type, content) in records {
             assert!(matches!(last, Ok(None)), "{records:?} ended early: {last:?}");
             last = after.take(*content_type, content);
         }
-        assert_eq!(last, expected, "{records:?}");
+        assert_eq!(&last, expected, "{records:?}");
     }
 
     const TICKET: [u8; 7] = [NEW_SESSION_TICKET, 0, 0, 3, 9, 9, 9];
@@ -158,18 +158,18 @@ mod tests {
     #[test]
     fn messages_are_read_however_they_are_split() {
         let renewed = |asks_for_ours| Ok(Some(Event::KeysRenewed { asks_for_ours }));
-        check(&[(HANDSHAKE, &KEYS_RENEWED)], renewed(false));
-        check(&[(HANDSHAKE, &KEYS_ASKED)], renewed(true));
+        check(&[(HANDSHAKE, &KEYS_RENEWED)], &renewed(false));
+        check(&[(HANDSHAKE, &KEYS_ASKED)], &renewed(true));
         for cut in 1..5 {
-            check(&[(HANDSHAKE, &KEYS_ASKED[..cut]), (HANDSHAKE, &KEYS_ASKED[cut..])], renewed(true));
+            check(&[(HANDSHAKE, &KEYS_ASKED[..cut]), (HANDSHAKE, &KEYS_ASKED[cut..])], &renewed(true));
         }
         let both = [&TICKET[..], &KEYS_RENEWED].concat();
         for cut in 1..both.len() {
-            check(&[(HANDSHAKE, &both[..cut]), (HANDSHAKE, &both[cut..])], renewed(false));
+            check(&[(HANDSHAKE, &both[..cut]), (HANDSHAKE, &both[cut..])], &renewed(false));
         }
         check(
             &[(HANDSHAKE, &[NEW_SESSION_TICKET, 0, 0, 0]), (ALERT, &CLOSE_NOTIFY)],
-            Ok(Some(Event::Closed)),
+            &Ok(Some(Event::Closed)),
         );
     }
 
@@ -190,15 +190,15 @@ mod tests {
         unexpected(&[(20, &[1])]);
         check(
             &[(HANDSHAKE, &[KEY_UPDATE, 0, 0, 2])],
-            Err(Violation::Malformed("a KeyUpdate of another length than 1")),
+            &Err(Violation::Malformed("a KeyUpdate of another length than 1")),
         );
         check(
             &[(HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 2])],
-            Err(Violation::Illegal("a KeyUpdate that asks for something unknown")),
+            &Err(Violation::Illegal("a KeyUpdate that asks for something unknown")),
         );
-        check(&[(ALERT, &[2])], Err(Violation::Malformed("an alert of another length than 2")));
-        check(&[(ALERT, &[2, 20])], Err(Violation::Alert(20)));
-        check(&[(ALERT, &[1, USER_CANCELED]), (ALERT, &CLOSE_NOTIFY)], Ok(Some(Event::Closed)));
+        check(&[(ALERT, &[2])], &Err(Violation::Malformed("an alert of another length than 2")));
+        check(&[(ALERT, &[2, 20])], &Err(Violation::Alert(20)));
+        check(&[(ALERT, &[1, USER_CANCELED]), (ALERT, &CLOSE_NOTIFY)], &Ok(Some(Event::Closed)));
         // A server is sent no tickets.
         assert!(After::new(false).take(HANDSHAKE, &TICKET).is_err());
     }

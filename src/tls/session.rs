@@ -525,11 +525,12 @@ mod tests {
 
     #[test]
     fn records_that_no_library_would_send_are_refused_with_an_alert() {
+        let large = vec![7; 16 * 1024 + 1];
         for (content_type, payload) in [
             (HANDSHAKE, &b""[..]),
             (HANDSHAKE, &[1, 0, 0, 0]),
             (20, &[1]),
-            (APPLICATION_DATA, &[7; 16 * 1024 + 1]),
+            (APPLICATION_DATA, &large),
             (0, &[0; 100]),
         ] {
             let (fault, wire) = refused(content_type, payload);
