@@ -106,6 +106,9 @@ pub struct ProbeFlags {
     /// What a revocation list that should have been replaced by now does: refuse the server, or warn.
     #[arg(long, env = "TWINLOCK_CRL_EXPIRED", value_name = "HOW", default_value = "refuse")]
     pub crl_expired: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub dns: DnsFlags,
     /// Time to connect, and as much again for the handshake.
     #[arg(long, env = "TWINLOCK_TIMEOUT", value_name = "TIME", default_value = "10s")]
     pub timeout: String,
@@ -170,6 +173,9 @@ pub struct ProcessFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as the help of the group")]
     pub tls: TlsFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub dns: DnsFlags,
     /// What TLS that ends without close_notify does to the other side: reset or fin.
     #[arg(long, env = "TWINLOCK_ON_TRUNCATION", value_name = "HOW", default_value = "reset")]
     pub on_truncation: String,
@@ -223,6 +229,18 @@ pub struct TlsFlags {
     /// A cipher suite by its IANA or OpenSSL name, best first; repeatable [default: all of AES-GCM and ChaCha20].
     #[arg(long, env = "TWINLOCK_CIPHER", value_name = "NAME", value_delimiter = ',')]
     pub cipher: Vec<String>,
+}
+
+/// The flags that say how names are resolved.
+#[derive(Debug, Args)]
+pub struct DnsFlags {
+    /// A DNS server to ask instead of those in /etc/resolv.conf, whose search domains and options still count;
+    /// repeatable. The port defaults to 53.
+    #[arg(long, env = "TWINLOCK_DNS_SERVER", value_name = "IP[:PORT]", value_delimiter = ',')]
+    pub dns_server: Vec<String>,
+    /// While DNS fails, the last answer for a name serves for so long behind its TTL.
+    #[arg(long, env = "TWINLOCK_DNS_STALE", value_name = "TIME", default_value = "1h")]
+    pub dns_stale: String,
 }
 
 /// The flags of `twinlock run`.

@@ -128,7 +128,7 @@ impl Gateway {
         let (nudge, watching) = credential_watch::start(self.store.clone(), limits.credentials_poll, examine)
             .map_err(StartError::System)?;
         let mut workers = Arc::new(Workers::start(limits).map_err(StartError::System)?);
-        let upstreams = Upstreams::new(Resolver::new(Handle::current()));
+        let upstreams = Upstreams::new(Resolver::new(&Handle::current(), &self.plan.dns));
         upstreams.adopt(&self.plan);
         let context = Arc::new(Context {
             plan: self.plan.clone(),

@@ -86,7 +86,7 @@ pub async fn run(probe: Probe, now: SystemTime) -> Result<Findings, String> {
         reason: String::new(),
     };
     let permit = authorize(&Rules::default(), None).map_err(|_| "nobody may connect".to_owned())?;
-    let upstreams = Upstreams::new(Resolver::new(Handle::current()));
+    let upstreams = Upstreams::new(Resolver::new(&Handle::current(), &probe.dns));
     let (cluster, nobody) = (Arc::new(probe.cluster), Ipv4Addr::UNSPECIFIED.into());
     let dialling = dial(permit, &upstreams, &cluster, nobody, Vec::new(), 0, Instant::now() + probe.timeout);
     let reached = match dialling {

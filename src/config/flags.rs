@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::report::Report;
 use super::server::TLS_PORT;
 use super::{Awaited, Configuration, duration, name, policy, server};
-use crate::cli::{CommonFlags, EgressFlags, IngressFlags, ProcessFlags};
+use crate::cli::{CommonFlags, DnsFlags, EgressFlags, IngressFlags, ProcessFlags};
 use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
 use crate::credentials::trust::CrlExpired;
 use crate::plan::authorize::Rules;
 use crate::plan::cluster::{Cluster, ProxyHeader};
+use crate::plan::dns::Dns;
 use crate::plan::limits::{Limits, OnTruncation, RekeyAfter};
 use crate::plan::policy::TlsPolicy;
 use crate::plan::route::SniTable;
@@ -98,6 +99,7 @@ struct Common {
     credential: Source,
     tls: TlsPolicy,
     limits: Limits,
+    dns: Dns,
     log_format: LogFormat,
 }
 
@@ -113,7 +115,12 @@ impl Common {
             Arc::new(Listener { role, address: *address, port: address.port(), entrance: entrance(), origin })
         });
         Configuration {
-            plan: Plan { listeners: listeners.collect(), limits: self.limits, log_format: self.log_format },
+            plan: Plan {
+                listeners: listeners.collect(),
+                limits: self.limits,
+                dns: self.dns,
+                log_format: self.log_format,
+            },
             credentials: vec![self.credential],
             warnings,
             awaited: Awaited::Absent,
@@ -128,13 +135,13 @@ fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Comm
     if listen.len() != flags.listen.len() {
         return None;
     }
-    let Process { crl_expired, tls, limits, log_format } = process?;
+    let Process { crl_expired, tls, limits, dns, log_format } = process?;
     let credential = Source {
         name: CredentialName("default".into()),
         directory: flags.credentials.clone(),
         needs: Needs { crl_expired, ..needs },
     };
-    Some(Common { listen, credential, tls, limits, log_format })
+    Some(Common { listen, credential, tls, limits, dns, log_format })
 }
 
 /// What every command that carries connections has in common, checked.
@@ -145,6 +152,8 @@ pub struct Process {
     pub tls: TlsPolicy,
     /// Every deadline, bound and count.
     pub limits: Limits,
+    /// How names are resolved.
+    pub dns: Dns,
     /// How records and the operational log are written.
     pub log_format: LogFormat,
 }
@@ -178,6 +187,7 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
         None => Some(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
     };
     let tls = policy::tls(&flags.tls, report);
+    let dns = dns(&flags.dns, report);
     let limits = Limits {
         handshake_timeout: handshake_timeout?,
         connect_timeout: connect_timeout?,
@@ -198,7 +208,18 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
         credentials_poll: credentials_poll?,
         workers: workers?,
     };
-    Some(Process { crl_expired: crl_expired?, tls: tls?, limits, log_format: log_format? })
+    Some(Process { crl_expired: crl_expired?, tls: tls?, limits, dns: dns?, log_format: log_format? })
+}
+
+/// Compiles the flags that say how names are resolved; `None` if one of them is not right.
+pub fn dns(flags: &DnsFlags, report: &mut Report) -> Option<Dns> {
+    let servers: Vec<_> = flags
+        .dns_server
+        .iter()
+        .filter_map(|text| report.note("--dns-server", name::dns_server(text)))
+        .collect();
+    let stale_max = report.note("--dns-stale", duration::parse(&flags.dns_stale))?;
+    (servers.len() == flags.dns_server.len()).then_some(Dns { servers, stale_max })
 }
 
 /// Each is a size or a duration; of several of a kind the smallest counts.

@@ -47,7 +47,7 @@ pub fn load(
     });
     let configuration = Configuration {
         credentials: credentials.collect(),
-        plan: Plan { listeners, limits: process.limits, log_format: process.log_format },
+        plan: Plan { listeners, limits: process.limits, dns: process.dns, log_format: process.log_format },
         warnings: report.warning_lines(),
         awaited: Awaited::Any,
     };

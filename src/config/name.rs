@@ -63,6 +63,15 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// `IP` or `IP:PORT` of a DNS server.
+pub fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    let at_usual_port = || text.parse().ok().map(|address| SocketAddr::new(address, 53));
+    let given = text.parse::<SocketAddr>().ok().or_else(at_usual_port);
+    given.filter(|server| server.port() != 0).ok_or_else(|| {
+        format!("expected an IP address, with or without a port from 1 to 65535, found {text:?}")
+    })
+}
+
 /// `name`, `*.name` or `*`.
 pub fn host_pattern(text: &str) -> Result<HostPattern, String> {
     let expected = |_| format!("expected a DNS name or *.NAME, found {text:?}");

@@ -10,6 +10,7 @@ use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
 use crate::credentials::trust::CrlExpired;
 use crate::plan::cluster::Cluster;
+use crate::plan::dns::Dns;
 use crate::plan::identity::SubjectAltName;
 use crate::plan::policy::TlsPolicy;
 use crate::plan::{CredentialName, Host, Originate, Role, ServerIdentity, Trust};
@@ -31,6 +32,8 @@ pub struct Probe {
     pub cluster: Cluster,
     /// With what.
     pub credential: Source,
+    /// How names are resolved.
+    pub dns: Dns,
     /// Time to connect, and as much again for the handshake.
     pub timeout: Duration,
 }
@@ -43,8 +46,9 @@ pub fn probe(given: &ProbeFlags) -> Result<Probe, Report> {
     let timeout = flags::positive("--timeout", &given.timeout, &mut report);
     let tls = policy::tls(&given.tls, &mut report);
     let crl_expired = crl_expired(&given.crl_expired, &mut report);
-    let (Some((host, port)), Some(timeout), Some(tls), Some(crl_expired), true) =
-        (target, timeout, tls, crl_expired, report.is_empty())
+    let dns = flags::dns(&given.dns, &mut report);
+    let (Some((host, port)), Some(timeout), Some(tls), Some(crl_expired), Some(dns)) =
+        (target, timeout, tls, crl_expired, dns.filter(|_| report.is_empty()))
     else {
         return Err(report);
     };
@@ -54,6 +58,7 @@ pub fn probe(given: &ProbeFlags) -> Result<Probe, Report> {
     Ok(Probe {
         cluster: cluster(Role::Egress, (host, port), Some(originate), timeout, "HOST[:PORT]"),
         credential: Source { name, directory: given.credentials.clone(), needs },
+        dns,
         timeout,
     })
 }

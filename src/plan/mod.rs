@@ -6,6 +6,7 @@
 
 pub mod authorize;
 pub mod cluster;
+pub mod dns;
 pub mod identity;
 pub mod limits;
 pub mod outcome;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use authorize::Rules;
 use cluster::Cluster;
+use dns::Dns;
 use identity::{Pin, SubjectAltName};
 use limits::Limits;
 use policy::TlsPolicy;
@@ -30,6 +32,8 @@ pub struct Plan {
     pub listeners: Vec<Arc<Listener>>,
     /// Every deadline, bound and count of the process.
     pub limits: Limits,
+    /// How names are resolved.
+    pub dns: Dns,
     /// How records and the operational log are written.
     pub log_format: LogFormat,
 }

@@ -290,7 +290,7 @@ mod tests {
     }
 
     fn upstreams() -> Upstreams {
-        Upstreams::new(Resolver::new(Handle::current()))
+        Upstreams::new(Resolver::new(&Handle::current(), &Dns::default()))
     }
 
     #[test]
@@ -331,6 +331,7 @@ mod tests {
     use tokio::runtime::Handle;
 
     use crate::plan::cluster::Endpoint;
+    use crate::plan::dns::Dns;
     use crate::plan::{Host, Role};
     use crate::upstream::resolve::Resolver;
 }

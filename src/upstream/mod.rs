@@ -1,5 +1,7 @@
 //! A name -> a connected socket.
 
+pub mod answers;
+pub mod asker;
 pub mod balance;
 pub mod dial;
 pub mod health;

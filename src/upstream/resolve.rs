@@ -1,29 +1,33 @@
-//! A host name -> addresses, within the TTL of the answer.
+//! A host name -> addresses.
 //!
-//! hickory-resolver does the asking, on the runtime of the control thread; workers find an answer that
-//! is still valid in a small table and need not cross threads. `/etc/hosts` and `/etc/resolv.conf` are
-//! read again when they change.
+//! Asking is done on the runtime of the control thread, once however many connections wait for it; workers find
+//! what is known in a small table and need not cross threads. A name that is in use is asked for again before
+//! its answer is too old, so that connections wait for the first answer only.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{sleep_until, timeout};
 
+use super::answers::{Addresses, Change, Knowledge, Known};
+use super::asker::Asker;
 use crate::clock;
 use crate::plan::Host;
+use crate::plan::dns::Dns;
 
 /// Names remembered at most. A plan has a handful; the bound is for the day it has many.
-const NAMES_MAX: usize = 4096;
-/// An answer is asked for again after this long, whatever its TTL says.
-const TTL_MAX: Duration = Duration::from_mins(5);
-const HOSTS: &str = "/etc/hosts";
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+const NAMES_MAX: usize = 16 * 1024;
+/// Names that are asked for at once.
+const ASKING_MAX: usize = 64;
+/// A connection that could use an old answer waits so long for a new one.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The names are looked over at least so often, and at most.
+const LOOK_MAX: Duration = Duration::from_mins(1);
+const LOOK_MIN: Duration = Duration::from_millis(100);
 
 /// Resolves host names. Cheap to clone.
 #[derive(Clone)]
@@ -31,109 +35,186 @@ pub struct Resolver(Arc<Shared>);
 
 struct Shared {
     control: Handle,
-    answers: Mutex<HashMap<String, Answer>>,
-    asker: Mutex<Asker>,
+    asker: Asker,
+    stale_max: Duration,
+    names: Mutex<HashMap<String, Entry>>,
+    asking: Semaphore,
+    /// Told when there is a name that may be due before those known so far.
+    news: Arc<Notify>,
 }
 
-struct Answer {
-    addresses: Arc<[IpAddr]>,
-    valid_until: Instant,
+struct Entry {
+    known: Knowledge,
+    /// Held by the one who asks.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// The resolver made from the system's files, and the state they were in.
-struct Asker {
-    resolver: Option<Result<Arc<TokioResolver>, String>>,
-    files: Stamp,
+impl Entry {
+    fn is_asked_for(&self) -> bool {
+        Arc::strong_count(&self.turn) > 1
+    }
 }
-
-/// Modification times of the files that a resolver is made from.
-type Stamp = [Option<SystemTime>; 2];
 
 impl Resolver {
     /// A resolver whose queries run on this runtime.
-    pub fn new(control: Handle) -> Self {
-        let asker = Mutex::new(Asker { resolver: None, files: [None; 2] });
-        Self(Arc::new(Shared { control, answers: Mutex::default(), asker }))
+    pub fn new(control: &Handle, dns: &Dns) -> Self {
+        let (asker, asking) = (Asker::new(dns.servers.clone()), Semaphore::new(ASKING_MAX));
+        let (names, news) = (Mutex::default(), Arc::default());
+        let shared =
+            Shared { control: control.clone(), asker, stale_max: dns.stale_max, names, asking, news };
+        let shared = Arc::new(shared);
+        control.spawn(refresh(Arc::downgrade(&shared), shared.news.clone()));
+        Self(shared)
     }
 
     /// The addresses of a host, at least one; or why there are none.
-    pub async fn resolve(&self, host: &Host) -> Result<Arc<[IpAddr]>, String> {
+    pub async fn resolve(&self, host: &Host) -> Result<Addresses, String> {
         let name = match host {
             Host::Address(address) => return Ok(Arc::from([*address])),
             Host::Name(name) => name,
         };
-        if let Some(addresses) = self.remembered(name) {
-            return Ok(addresses);
+        let stale = match self.0.look(name) {
+            Known::Usable(addresses) => return Ok(addresses),
+            Known::Failed(why) => return Err(why),
+            Known::Ask(stale) => stale,
+        };
+        let asked = self.0.control.spawn(self.0.clone().ask(name.clone()));
+        match &stale {
+            // Late is as good as failed.
+            Some(_) => drop(timeout(PATIENCE, asked).await),
+            None => asked.await.map_err(|error| format!("cannot resolve {name}: {error}"))?,
         }
-        let (this, asked) = (self.clone(), name.clone());
-        let answer = self.0.control.spawn(async move { this.ask(&asked).await }).await;
-        answer.map_err(|error| format!("cannot resolve {name}: {error}"))?
+        match (self.0.look(name), stale) {
+            (Known::Usable(addresses), _) | (Known::Ask(_), Some(addresses)) => Ok(addresses),
+            (Known::Failed(why), _) => Err(why),
+            (Known::Ask(_), None) => Err(format!("expected an address, found none: {name}")),
+        }
     }
 
-    /// The addresses of a name, if they were asked for and are still valid.
-    pub fn remembered(&self, name: &str) -> Option<Arc<[IpAddr]>> {
+    /// The addresses of a name, if they can be used without asking.
+    pub fn remembered(&self, name: &str) -> Option<Addresses> {
+        match self.0.look(name) {
+            Known::Usable(addresses) => Some(addresses),
+            Known::Failed(_) | Known::Ask(_) => None,
+        }
+    }
+
+    /// Asks for a name without waiting, if nothing is known of it.
+    pub fn prepare(&self, host: &Host) {
+        if let Host::Name(name) = host
+            && let Known::Ask(_) = self.0.look(name)
+        {
+            self.0.control.spawn(self.0.clone().ask(name.clone()));
+        }
+    }
+}
+
+impl Shared {
+    fn names(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, name: &str) -> Known {
         let now = clock::now();
-        let answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.get(name).filter(|answer| now < answer.valid_until).map(|answer| answer.addresses.clone())
+        self.names().get_mut(name).map_or(Known::Ask(None), |entry| entry.known.look(self.stale_max, now))
     }
 
-    async fn ask(&self, name: &str) -> Result<Arc<[IpAddr]>, String> {
-        let resolver = self.0.asker.lock().unwrap_or_else(PoisonError::into_inner).current()?;
-        let found = resolver.lookup_ip(name).await.map_err(|error| {
-            // Its own words for this are a dump of the query.
-            if error.is_no_records_found() {
-                no_address(name)
-            } else {
-                format!("cannot resolve {name}: {error}")
+    /// Asks for a name that is due, unless somebody is at it.
+    async fn refresh(&self, name: &str) {
+        let turn = self.names().get(name).map(|entry| entry.turn.clone());
+        if let Some(Ok(_turn)) = turn.as_ref().map(|turn| turn.try_lock()) {
+            self.inquire(name).await;
+        }
+    }
+
+    /// Asks for a name, unless somebody else has just done so.
+    async fn ask(self: Arc<Self>, name: String) {
+        let turn = {
+            let mut names = self.names();
+            if names.len() >= NAMES_MAX {
+                let now = clock::now();
+                names.retain(|_, entry| {
+                    entry.is_asked_for() || !entry.known.is_worthless(self.stale_max, now)
+                });
             }
-        })?;
-        let addresses: Arc<[IpAddr]> = found.iter().collect();
-        if addresses.is_empty() {
-            return Err(no_address(name));
+            let entry = || Entry { known: Knowledge::new(clock::now()), turn: Arc::default() };
+            names.entry(name.clone()).or_insert_with(entry).turn.clone()
+        };
+        let _turn = turn.lock().await;
+        if matches!(self.look(&name), Known::Ask(_)) {
+            self.inquire(&name).await;
         }
+    }
+
+    async fn inquire(&self, name: &str) {
+        // Nobody closes it.
+        let _slot = self.asking.acquire().await;
+        let answer = self.asker.ask(name).await;
         let now = clock::now();
-        let valid_until = found.valid_until().min(now + TTL_MAX);
-        let mut answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.len() >= NAMES_MAX {
-            answers.retain(|_, answer| now < answer.valid_until);
+        let mut names = self.names();
+        let Some(entry) = names.get_mut(name) else { return };
+        match answer {
+            Ok((addresses, ttl)) => {
+                let told = told(&addresses);
+                match entry.known.answered(addresses, ttl, now) {
+                    Change::Moved => tracing::info!(name, "has other addresses now: {told}"),
+                    Change::Recovered => tracing::info!(name, "is resolved again: {told}"),
+                    Change::None | Change::Failing => {}
+                }
+                self.news.notify_one();
+            }
+            Err(why) => {
+                if entry.known.unanswered(&why, now) == Change::Failing {
+                    let longest = self.stale_max;
+                    tracing::warn!(
+                        name,
+                        "is not resolved any more, the last answer serves for {longest:?} behind its time: {why}"
+                    );
+                }
+            }
         }
-        if answers.len() < NAMES_MAX {
-            answers.insert(name.to_owned(), Answer { addresses: addresses.clone(), valid_until });
-        }
-        Ok(addresses)
+    }
+
+    /// The names that are due, and when the next one will be.
+    fn due(&self) -> (Vec<String>, std::time::Instant) {
+        let now = clock::now();
+        let (soon, mut next) = (now + LOOK_MIN, now + LOOK_MAX);
+        let mut due = Vec::new();
+        self.names().retain(|name, entry| {
+            if entry.is_asked_for() {
+                // What will be due when is known once it is answered.
+                next = soon;
+                return true;
+            }
+            if let Some(at) = entry.known.due(now) {
+                next = next.min(at.max(soon));
+                if at <= now {
+                    due.push(name.clone());
+                }
+            }
+            !entry.known.is_worthless(self.stale_max, now)
+        });
+        (due, next)
     }
 }
 
-fn no_address(name: &str) -> String {
-    format!("expected an address, found none: {name}")
-}
-
-impl Asker {
-    /// The resolver for the files as they are now.
-    fn current(&mut self) -> Result<Arc<TokioResolver>, String> {
-        let files =
-            [HOSTS, RESOLV_CONF].map(|path| Path::new(path).metadata().and_then(|meta| meta.modified()).ok());
-        if self.resolver.is_none() || self.files != files {
-            self.files = files;
-            self.resolver = Some(build().map(Arc::new));
+/// Asks again for names in use, before their answers are too old.
+async fn refresh(shared: Weak<Shared>, news: Arc<Notify>) {
+    loop {
+        let Some(alive) = shared.upgrade() else { return };
+        let (due, next) = alive.due();
+        for name in due {
+            let shared = alive.clone();
+            alive.control.spawn(async move { shared.refresh(&name).await });
         }
-        self.resolver.clone().unwrap_or_else(|| Err("no resolver".into()))
+        drop(alive);
+        tokio::select! {
+            () = sleep_until(next.into()) => {}
+            () = news.notified() => {}
+        }
     }
 }
 
-fn build() -> Result<TokioResolver, String> {
-    let builder = match TokioResolver::builder_tokio() {
-        Ok(builder) => builder,
-        Err(error) => {
-            // A container without the file still has /etc/hosts.
-            tracing::warn!("no DNS servers, only /etc/hosts is used: {error}");
-            TokioResolver::builder_with_config(
-                ResolverConfig::from_name_servers(Vec::new()),
-                TokioRuntimeProvider::default(),
-            )
-        }
-    };
-    let mut builder = builder;
-    builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    builder.build().map_err(|error| format!("cannot read {RESOLV_CONF} or {HOSTS}: {error}"))
+fn told(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

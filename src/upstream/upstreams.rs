@@ -41,12 +41,13 @@ impl Upstreams {
     }
 
     /// Goes on with a plan: of the upstreams that it names what is known stays, the others are forgotten when
-    /// their last connection ends.
+    /// their last connection ends. Names of which nothing is known are asked for.
     pub fn adopt(&self, plan: &Plan) {
         let before = self.known.load();
         let mut known = Known::new();
         for cluster in plan.clusters() {
             let upstream = find(&before, cluster).unwrap_or_default();
+            cluster.endpoints.iter().for_each(|endpoint| self.resolver.prepare(&endpoint.host));
             known.entry(cluster.role).or_default().insert(cluster.name.clone(), upstream);
         }
         self.known.store(Arc::new(known));

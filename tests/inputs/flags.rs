@@ -50,6 +50,13 @@ fn a_version_of_the_proxy_protocol_that_there_is_not_is_refused() {
 }
 
 #[test]
+fn a_dns_server_that_is_no_address_is_refused() {
+    let bad = ["dns.example", "127.0.0.1:0", "127.0.0.1:x", ""];
+    check(&EGRESS, "--dns-server", &bad, "expected an IP address, with or without a port from 1 to 65535");
+    check(&EGRESS, "--dns-stale", &["1d"], "expected a duration such as 10s, 250ms or 1h30m");
+}
+
+#[test]
 fn a_listen_address_that_is_none_is_refused() {
     let expected = "expected an IP address and a port such as 127.0.0.1:3306 or [::1]:3306";
     for command in [&EGRESS[..], &INGRESS] {

@@ -9,9 +9,12 @@ mod support;
 mod mariadb;
 #[path = "../rotation/mount.rs"]
 mod mount;
+#[path = "../support/dnsmasq.rs"]
+mod dnsmasq;
 #[path = "../support/wire.rs"]
 mod wire;
 
+mod dns;
 mod documents;
 mod hops;
 mod identities;

@@ -11,6 +11,9 @@ const SETPRIV: [&str; 5] = ["--reuid=65534", "--regid=65534", "--clear-groups", 
 /// Starts something in a user namespace of its own, in which nobody can have an inotify instance.
 const NO_INOTIFY: &str = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"";
 
+/// Starts something in a mount namespace of its own, in which a file is another.
+const OTHER_RESOLV_CONF: &str = "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
+
 /// The program with these arguments, bound by the permissions of files: root may read everything. Where the
 /// tests run as root it runs as another user, from this directory, which that user may then read; `None`, told,
 /// where that cannot be had.
@@ -39,6 +42,18 @@ pub fn without_inotify(arguments: &[&str]) -> Option<Command> {
     let mut confined = Command::new("unshare");
     confined.args(["--user", "--map-root-user", "sh", "-c", NO_INOTIFY, "sh", BINARY]);
     behind(confined, arguments, "make a user namespace")
+}
+
+/// The program with these arguments, where the system's resolv.conf is this one; `None`, told, where that cannot
+/// be had.
+pub fn with_resolv_conf(file: &Path, arguments: &[&str]) -> Option<Command> {
+    if !has(&["unshare"]) {
+        return None;
+    }
+    let mut confined = Command::new("unshare");
+    confined.args(["--user", "--map-root-user", "--mount", "sh", "-c", OTHER_RESOLV_CONF, "sh"]);
+    confined.arg(file).arg(BINARY);
+    behind(confined, arguments, "make a mount namespace")
 }
 
 /// A command that becomes the program, if it can do what it is to do.

@@ -161,7 +161,12 @@ impl Backend {
 
     /// One that says its port, in five digits, and then sends back what it gets.
     pub fn greeting() -> Self {
-        Self::serve("127.0.0.1:0", Some(greet))
+        Self::greeting_at("127.0.0.1:0")
+    }
+
+    /// The same, at this address.
+    pub fn greeting_at(address: &str) -> Self {
+        Self::serve(address, Some(greet))
     }
 
     fn serve(address: &str, service: Option<fn(&TcpStream)>) -> Self {
