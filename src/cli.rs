@@ -164,7 +164,7 @@ pub struct CommonFlags {
 /// The flags of every command that carries connections.
 #[derive(Debug, Args)]
 pub struct ProcessFlags {
-    /// Look at the credentials this often even if no change was noticed.
+    /// Look at the credentials and the configuration this often even if no change was noticed.
     #[arg(long, env = "TWINLOCK_CREDENTIALS_POLL", value_name = "TIME", default_value = "10s")]
     pub credentials_poll: String,
     /// What a revocation list that should have been replaced by now does: refuse connections, or warn.
@@ -318,7 +318,7 @@ pub struct ExplainFlags {
 /// The flags that say what the process is, as far as Istio's resources ask.
 #[derive(Debug, Args)]
 pub struct WorkloadFlags {
-    /// A file, or a directory of *.yaml, *.yml and *.json files, with Istio's resources; repeatable.
+    /// A file, or a directory of *.yaml, *.yml and *.json files, with Istio's resources; watched by `run`; repeatable.
     #[arg(long, env = "TWINLOCK_CONFIG", value_name = "PATH", value_delimiter = ',', required = true)]
     pub config: Vec<PathBuf>,
     /// What this process is: sidecar, egress or ingress; repeatable.

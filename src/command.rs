@@ -12,9 +12,11 @@ use tokio::sync::mpsc;
 
 use crate::certs::{self, Colour};
 use crate::cli::{CertsFlags, CheckFlags, Cli, Command, DevCertsFlags, ExplainFlags, ProbeFlags, RunFlags};
+use crate::config::folder::Folder;
 use crate::config::{Configuration, flags, istio, name, server};
 use crate::credentials::store::{Change, Slot, Store};
-use crate::gateway::{Ended, Gateway, Signal, StartError};
+use crate::gateway::{Ended, Gateway, Signal};
+use crate::preparation::StartError;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::logging;
@@ -35,14 +37,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let done = match cli.command {
         Command::Egress(given) => {
-            flags::egress(&given).map_err(|report| report.to_string()).and_then(gateway)
+            flags::egress(&given).map_err(|report| report.to_string()).and_then(|given| gateway(given, None))
         }
         Command::Ingress(given) => {
-            flags::ingress(&given).map_err(|report| report.to_string()).and_then(gateway)
+            flags::ingress(&given).map_err(|report| report.to_string()).and_then(|given| gateway(given, None))
         }
         Command::Certs(given) => show_certificates(&given),
         Command::Probe(given) => try_handshake(&given),
-        Command::Run(given) => run_resources(&given),
+        Command::Run(given) => run_resources(given),
         Command::Check(given) => check(&given),
         Command::Explain(given) => explain_plan(&given),
         Command::DevCerts(given) => mint(given),
@@ -56,10 +58,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Does what the resources say, or shows what is wrong with them.
-fn run_resources(given: &RunFlags) -> Result<u8, String> {
-    let (configuration, report) = istio::load(&given.workload, &given.process, Some(&given.credentials));
+fn run_resources(given: RunFlags) -> Result<u8, String> {
+    let (folder, configuration, report) = Folder::open(given);
     if let Some(configuration) = configuration {
-        return gateway(configuration);
+        return gateway(configuration, Some(folder));
     }
     show(&mut std::io::stderr(), &report.render(std::io::stderr().is_terminal()));
     Ok(USAGE)
@@ -153,9 +155,9 @@ fn unusable(configuration: Configuration) -> Vec<String> {
     store.slots().filter_map(refused).collect()
 }
 
-fn gateway(configuration: Configuration) -> Result<u8, String> {
+fn gateway(configuration: Configuration, folder: Option<Folder>) -> Result<u8, String> {
     let format = configuration.plan.log_format;
-    let gateway = Gateway::prepare(configuration).map_err(|error| error.to_string())?;
+    let gateway = Gateway::prepare(configuration, folder).map_err(|error| error.to_string())?;
     let system = |error: std::io::Error| StartError::System(error).to_string();
     let (events, event_writer) = Lines::start("operational log", std::io::stderr()).map_err(system)?;
     logging::start(format, events.clone());

@@ -22,7 +22,15 @@ const RESERVED: &[(&str, &[&str])] = &[
     // `plan` is pure.
     (
         "tokio::",
-        &["src/proxy/", "src/tls/", "src/upstream/", "src/gateway.rs", "src/command.rs", "src/probe.rs"],
+        &[
+            "src/proxy/",
+            "src/tls/",
+            "src/upstream/",
+            "src/gateway.rs",
+            "src/serving.rs",
+            "src/command.rs",
+            "src/probe.rs",
+        ],
     ),
 ];
 

@@ -117,6 +117,7 @@ fn access_log(criterion: &mut Criterion) {
     };
     let entry = Entry {
         id: 1,
+        plan: 1,
         role: Role::Ingress,
         start: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_303_000_123),
         duration: Duration::from_millis(285),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::compile::{self, Identity, Resolve, Workload};
 use super::flags::{self, Process};
 use super::report::Report;
+use super::sources::Reading;
 use super::{Awaited, Configuration, name, resource, sources, validate};
 use crate::cli::{ProcessFlags, WorkloadFlags};
 use crate::credentials::needs::{Needs, Use};
@@ -20,10 +21,19 @@ pub fn load(
     process: &ProcessFlags,
     credentials: Option<&Path>,
 ) -> (Option<Configuration>, Report) {
-    let (texts, unreadable) = sources::read(&workload.config);
-    let nothing = texts.is_empty() && unreadable.is_empty();
-    let (resources, mut report) = resource::read(texts);
-    for problem in unreadable {
+    compile(sources::read(&workload.config), workload, process, credentials)
+}
+
+/// Compiles what was read.
+pub fn compile(
+    read: Reading,
+    workload: &WorkloadFlags,
+    process: &ProcessFlags,
+    credentials: Option<&Path>,
+) -> (Option<Configuration>, Report) {
+    let nothing = read.texts.is_empty() && read.unreadable.is_empty();
+    let (resources, mut report) = resource::read(read.texts);
+    for problem in read.unreadable {
         report.file(problem.path.display().to_string(), problem.why);
     }
     if nothing {

@@ -5,6 +5,7 @@ pub mod decode;
 pub mod document;
 pub mod duration;
 pub mod flags;
+pub mod folder;
 pub mod istio;
 pub mod name;
 pub mod pins;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::document::{Node, Spot};
+use crate::credentials::levels::Levels;
+use crate::credentials::read::{ATTEMPTS, Fingerprint, Place as Directory, fingerprint};
 
 /// A larger file is no configuration.
 const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -98,34 +100,107 @@ pub struct Unreadable {
     pub why: String,
 }
 
-/// Finds and reads the files: those that are given, and below folders every `*.yaml`, `*.yml` and `*.json`,
-/// in the order of their paths. Names that begin with a dot are passed over, and with them the folders of a
-/// mounted `ConfigMap`, whose files are links into one of these.
-pub fn read(paths: &[PathBuf]) -> (Vec<(String, String)>, Vec<Unreadable>) {
-    let (mut files, mut problems) = (Vec::new(), Vec::new());
-    for path in paths {
-        if path.is_dir() {
-            walk(path, 0, &mut files, &mut problems);
-        } else {
-            files.push(path.clone());
-        }
-    }
-    let mut texts = Vec::new();
-    for path in files.into_iter().take(FILES_MAX) {
-        match read_file(&path) {
-            Ok(text) => texts.push((path.display().to_string(), text)),
-            Err(why) => problems.push(Unreadable { path, why }),
-        }
-    }
-    (texts, problems)
+/// The texts of a configuration at a moment.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Each with the path of its file.
+    pub texts: Vec<(String, String)>,
+    /// What is not read.
+    pub unreadable: Vec<Unreadable>,
+    /// Whether they are as one writer meant them: not edited file by file, nor put together of two folders.
+    pub is_of_one_piece: bool,
 }
 
-fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &mut Vec<Unreadable>) {
+impl Reading {
+    /// A digest of it all: equal for equal contents.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let read = self.texts.iter().map(|(name, text)| (name.clone(), text.as_str()));
+        let unreadable =
+            self.unreadable.iter().map(|problem| (problem.path.display().to_string(), problem.why.as_str()));
+        let sets: [Vec<_>; 2] = [read.collect(), unreadable.collect()];
+        fingerprint(sets.iter().map(|set| set.iter().map(|(name, text)| (name.as_str(), text.as_bytes()))))
+    }
+}
+
+/// Finds and reads the files: those that are given, and below folders every `*.yaml`, `*.yml` and `*.json`,
+/// in the order of their paths. Names that begin with a dot are passed over, and with them the folders of a
+/// mounted `ConfigMap`, whose files are links into one of these. If such a link is swapped while its files are read,
+/// they are read again.
+pub fn read(paths: &[PathBuf]) -> Reading {
+    let mut reading = Reading::default();
+    for _ in 0..ATTEMPTS {
+        let found = Found::below(paths);
+        let (mut swapped, mut is_still) = (Vec::new(), true);
+        for folder in &found.folders {
+            match Directory::of(folder) {
+                // What is not swapped cannot be read as one, and need not be kept open.
+                Ok(place) => swapped.extend(Some(place).filter(|place| place.is_swapped)),
+                Err(_) => is_still = false,
+            }
+        }
+        let is_of_one_piece = found.folders.len() == 1 && swapped.len() == 1;
+        reading = Reading { unreadable: found.problems, is_of_one_piece, ..Reading::default() };
+        for path in found.files {
+            match read_file(&path) {
+                Ok(text) => reading.texts.push((path.display().to_string(), text)),
+                Err(why) => reading.unreadable.push(Unreadable { path, why }),
+            }
+        }
+        if is_still && swapped.iter().all(Directory::is_still) {
+            return reading;
+        }
+    }
+    if reading.unreadable.is_empty() {
+        let path = paths.first().cloned().unwrap_or_default();
+        let why = format!("expected a folder that rests, found another one {ATTEMPTS} times");
+        reading.unreadable.push(Unreadable { path, why });
+    }
+    reading
+}
+
+/// Where a change of the files can come from.
+pub fn levels(paths: &[PathBuf]) -> Levels {
+    let found = Found::below(paths);
+    let mut levels = Levels::default();
+    paths.iter().chain(&found.folders).for_each(|path| levels.add(Levels::to(path)));
+    for link in found.files.iter().filter(|file| file.is_symlink()) {
+        levels.add(Levels::to(link));
+    }
+    levels
+}
+
+/// What is below the paths that are given.
+#[derive(Default)]
+struct Found {
+    files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+    problems: Vec<Unreadable>,
+}
+
+impl Found {
+    fn below(paths: &[PathBuf]) -> Self {
+        let mut found = Self::default();
+        for path in paths {
+            if path.is_dir() {
+                walk(path, 0, &mut found);
+            } else {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                found.folders.push(folder.unwrap_or(Path::new(".")).to_owned());
+                found.files.push(path.clone());
+            }
+        }
+        found.files.truncate(FILES_MAX);
+        found
+    }
+}
+
+fn walk(folder: &Path, depth: usize, found: &mut Found) {
+    found.folders.push(folder.to_owned());
     let listed = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let listed = match listed {
         Ok(listed) => listed,
         Err(error) => {
-            problems.push(Unreadable {
+            found.problems.push(Unreadable {
                 path: folder.to_owned(),
                 why: format!("cannot be read: {}", error.kind()),
             });
@@ -137,15 +212,15 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, problems: &mut Ve
     for path in paths {
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         let wanted = path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml" || kind == "json");
-        if hidden || files.len() >= FILES_MAX {
+        if hidden || found.files.len() >= FILES_MAX {
             continue;
         }
         if path.is_dir() {
             if depth < DEPTH_MAX {
-                walk(&path, depth + 1, files, problems);
+                walk(&path, depth + 1, found);
             }
         } else if wanted {
-            files.push(path);
+            found.files.push(path);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where a change of a credential can come from: every directory on the way to its files, through links.
+//! Where a change of files can come from: every directory on the way to them, through links.
 //!
 //! A directory entry is watched in the directory that holds it. A path through links has one such entry
 //! for each link, and one for where it ends; what does not exist yet will appear in the last directory
@@ -27,6 +27,17 @@ pub enum Names {
 }
 
 impl Levels {
+    /// The levels on the way to a path, with everything in it if it is a directory.
+    pub fn to(path: &Path) -> Self {
+        let mut levels = Self::default();
+        if let Ok(absolute) = std::path::absolute(path)
+            && let Some(end) = levels.walk(&absolute)
+        {
+            levels.0.insert(end, Names::All);
+        }
+        levels
+    }
+
     /// The levels of a credential's directory and of the one that may be beside it.
     pub fn of(directory: &Path) -> Self {
         let mut levels = Self::default();
@@ -42,7 +53,7 @@ impl Levels {
         levels
     }
 
-    /// Adds those of another credential.
+    /// Adds others.
     pub fn add(&mut self, other: Self) {
         for (directory, names) in other.0 {
             match names {
@@ -57,7 +68,7 @@ impl Levels {
         self.0.keys().map(PathBuf::as_path)
     }
 
-    /// Whether a change of this path can be one of a credential. An event names the path under the
+    /// Whether a change of this path can be one of the files. An event names the path under the
     /// directory that is watched, or the directory itself.
     pub fn concern(&self, path: &Path) -> bool {
         let of_entry = path.parent().zip(path.file_name()).is_some_and(|(directory, name)| {

@@ -7,6 +7,7 @@
 pub mod bundle;
 pub mod certificate;
 pub mod crl;
+pub mod held;
 pub mod layout;
 pub mod levels;
 pub mod needs;

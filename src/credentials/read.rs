@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// A revocation list grows with what is revoked: some 40 bytes a certificate.
 const CRL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Readings of a directory that is another one each time they end.
-const ATTEMPTS: usize = 16;
+pub const ATTEMPTS: usize = 16;
 
 /// The files of a credential.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,20 +53,29 @@ impl Content {
 
     /// A digest of it all: equal for equal contents, and keeps no key in memory.
     pub fn fingerprint(&self) -> Fingerprint {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for set in std::iter::once(&self.own).chain(&self.apart) {
-            // Counts, names and lengths keep the parts apart; an absent file is not an empty one.
-            context.update(&(set.files.len() as u64).to_be_bytes());
-            for (name, bytes) in &set.files {
-                context.update(name.as_bytes());
-                context.update(&(bytes.len() as u64).to_be_bytes());
-                context.update(bytes);
-            }
-        }
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.copy_from_slice(context.finish().as_ref());
-        fingerprint
+        let sets = std::iter::once(&self.own).chain(&self.apart);
+        fingerprint(sets.map(|set| set.files.iter().map(|(name, bytes)| (*name, bytes.as_slice()))))
     }
+}
+
+/// A digest of sets of files: equal for equal names and contents.
+pub fn fingerprint<'file>(
+    sets: impl IntoIterator<Item = impl ExactSizeIterator<Item = (&'file str, &'file [u8])>>,
+) -> Fingerprint {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for files in sets {
+        // Counts and lengths keep the parts apart; an absent file is not an empty one.
+        context.update(&(files.len() as u64).to_be_bytes());
+        for (name, bytes) in files {
+            context.update(&(name.len() as u64).to_be_bytes());
+            context.update(name.as_bytes());
+            context.update(&(bytes.len() as u64).to_be_bytes());
+            context.update(bytes);
+        }
+    }
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    fingerprint
 }
 
 impl Set {
@@ -177,14 +186,36 @@ pub fn read(directory: &Path) -> Result<Content, ReadError> {
 
 fn read_set(directory: &Path) -> Result<Set, ReadError> {
     for _ in 0..ATTEMPTS {
-        let (place, swapped) = open_place(directory)?;
-        let files = read_files(&place, directory);
+        let place = Place::of(directory)?;
+        let files = read_files(&place.at, directory);
         // What failed may have failed because the place is gone, which is seen here as well.
-        if is_still(directory, &place) {
-            return Ok(Set { directory: directory.to_owned(), files: files?, swapped });
+        if place.is_still() {
+            let swapped = place.is_swapped;
+            return Ok(Set { directory: place.directory, files: files?, swapped });
         }
     }
     Err(ReadError::Restless(directory.to_owned()))
+}
+
+/// Where the files of a directory are at a moment. Whoever reads them asks before and after whether it is the same.
+pub struct Place {
+    directory: PathBuf,
+    at: OwnedFd,
+    /// Whether it is behind a link that is swapped, so that its files are as their writer meant them.
+    pub is_swapped: bool,
+}
+
+impl Place {
+    /// The place at this moment.
+    pub fn of(directory: &Path) -> Result<Self, ReadError> {
+        let (at, is_swapped) = open_place(directory)?;
+        Ok(Self { directory: directory.to_owned(), at, is_swapped })
+    }
+
+    /// Whether the files are there still.
+    pub fn is_still(&self) -> bool {
+        is_still(&self.directory, &self.at)
+    }
 }
 
 /// Where the files of a directory are at this moment: itself, or, with `true`, what its `..data` leads to.

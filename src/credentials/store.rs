@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 
 use super::bundle::{self, Credential, Inspection};
+use super::held::Held;
+use super::levels::Levels;
 use super::needs::Needs;
 use super::read::{self, Fingerprint};
 use super::refusal::{Refusal, Warning};
@@ -20,7 +22,7 @@ use crate::plan::CredentialName;
 pub const HOLD: Duration = Duration::from_secs(5);
 
 /// Where a credential comes from, and what it is for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The name the plan uses.
     pub name: CredentialName,
@@ -44,8 +46,8 @@ struct Seen {
     used: Option<Fingerprint>,
     /// What was looked at last and refused.
     refused: Option<Fingerprint>,
-    /// What is not taken yet, and since when it has been there.
-    held: Option<(Fingerprint, SystemTime)>,
+    /// What is not taken yet.
+    held: Held,
     status: Status,
 }
 
@@ -68,8 +70,11 @@ pub enum Change {
 }
 
 impl Slot {
-    fn new(source: Source) -> Self {
-        Self { source, current: ArcSwapOption::empty(), seen: Mutex::default() }
+    /// A slot with nothing published yet, whose generations go on counting from one.
+    fn after(generation: u64, source: Source) -> Self {
+        let status = Status { generation, ..Status::default() };
+        let seen = Mutex::new(Seen { status, ..Seen::default() });
+        Self { source, current: ArcSwapOption::empty(), seen }
     }
 
     /// The generation to use for a new handshake; `None` while there has never been a good one.
@@ -93,14 +98,16 @@ impl Slot {
         let content = match read::read(&self.source.directory) {
             Ok(content) => content,
             Err(error) => {
-                (seen.refused, seen.held) = (None, None);
+                seen.refused = None;
+                seen.held.release();
                 return seen.refuse(Refusal::Read(error));
             }
         };
         let fingerprint = content.fingerprint();
         if seen.used == Some(fingerprint) {
             // What was wrong meanwhile has been taken back.
-            (seen.refused, seen.held, seen.status.refusal) = (None, None, None);
+            (seen.refused, seen.status.refusal) = (None, None);
+            seen.held.release();
             return Change::Unchanged(seen.age(now));
         }
         if seen.refused == Some(fingerprint) {
@@ -112,11 +119,11 @@ impl Slot {
         if let Ok(credential) = &found.verdict
             && !content.is_of_one_piece()
             && current.is_some_and(|current| current.is_own_ca && !credential.is_own_ca)
-            && seen.hold(fingerprint, now)
+            && seen.held.hold(fingerprint, HOLD, now)
         {
             return Change::Held;
         }
-        seen.held = None;
+        seen.held.release();
         self.take(&mut seen, fingerprint, found, now)
     }
 
@@ -156,20 +163,6 @@ impl Seen {
         Change::Refused(refusal)
     }
 
-    /// Whether a set is still to be held back.
-    fn hold(&mut self, fingerprint: Fingerprint, now: SystemTime) -> bool {
-        match self.held {
-            // A clock that was set back must not hold it for ever.
-            Some((held, since)) if held == fingerprint => {
-                now.duration_since(since).is_ok_and(|rested| rested < HOLD)
-            }
-            Some(_) | None => {
-                self.held = Some((fingerprint, now));
-                true
-            }
-        }
-    }
-
     /// What time has done to the generation in use since it was last told.
     fn age(&mut self, now: SystemTime) -> Vec<Warning> {
         let aged = bundle::aged(&self.status.items, now);
@@ -181,15 +174,42 @@ impl Seen {
 }
 
 /// Every credential of a gateway.
+#[derive(Default)]
 pub struct Store {
     slots: BTreeMap<CredentialName, Arc<Slot>>,
+    /// Those of earlier plans, as long as open connections are judged by them.
+    left: Vec<Weak<Slot>>,
 }
 
 impl Store {
     /// A store with nothing published yet.
     pub fn new(sources: Vec<Source>) -> Self {
-        let slots = sources.into_iter().map(|source| (source.name.clone(), Arc::new(Slot::new(source))));
-        Self { slots: slots.collect() }
+        Self::default().followed_by(sources)
+    }
+
+    /// The store of another plan. A slot from the same source for the same use goes on as it is; the others are
+    /// new, with nothing published yet.
+    #[must_use]
+    pub fn followed_by(&self, sources: Vec<Source>) -> Self {
+        let known = self.in_use();
+        let slot = |source: Source| {
+            if let Some(same) = known.iter().find(|slot| slot.source == source) {
+                return same.clone();
+            }
+            let before = known.iter().filter(|slot| slot.source.name == source.name);
+            let generation = before.map(|slot| slot.status().generation).max();
+            Arc::new(Slot::after(generation.unwrap_or(0), source))
+        };
+        let slots: BTreeMap<_, _> =
+            sources.into_iter().map(|source| (source.name.clone(), slot(source))).collect();
+        let goes_on = |old: &Arc<Slot>| slots.values().any(|slot| Arc::ptr_eq(slot, old));
+        let left = known.iter().filter(|old| !goes_on(old)).map(Arc::downgrade).collect();
+        Self { slots, left }
+    }
+
+    /// Every slot, and those of earlier plans that are still needed.
+    pub fn in_use(&self) -> Vec<Arc<Slot>> {
+        self.slots.values().cloned().chain(self.left.iter().filter_map(Weak::upgrade)).collect()
     }
 
     /// The slot of a credential.
@@ -202,20 +222,28 @@ impl Store {
         self.slots.values()
     }
 
+    /// Every level on the way to the files of a slot that is in use.
+    pub fn levels(&self) -> Levels {
+        let mut levels = Levels::default();
+        self.in_use().iter().for_each(|slot| levels.add(Levels::of(&slot.source.directory)));
+        levels
+    }
+
     /// Looks at every directory and tells of each what changed. Returns whether something is held back,
     /// and so wants another look.
     pub fn refresh(&self, now: SystemTime) -> bool {
         let mut held = false;
-        for slot in self.slots() {
+        for slot in self.in_use() {
             let change = slot.refresh(now);
             held |= matches!(change, Change::Held);
-            tell(slot, change);
+            tell(&slot, change);
         }
         held
     }
 }
 
-fn tell(slot: &Slot, change: Change) {
+/// Says in the operational log what a look led to.
+pub fn tell(slot: &Slot, change: Change) {
     let (name, directory) = (&slot.source.name, slot.source.directory.display());
     let warnings = match change {
         Change::Unchanged(warnings) => warnings,

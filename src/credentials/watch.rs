@@ -1,8 +1,8 @@
-//! Notices that a credential directory has changed: inotify for speed, a poll for certainty.
+//! Notices that files have changed: inotify for speed, a poll for certainty.
 //!
-//! What an event says is never trusted. An event of an entry that concerns a credential only means "look
-//! now", and the store compares contents, so a lost event, an overflow or a filesystem without events
-//! costs time and nothing else.
+//! What an event says is never trusted. An event of an entry that concerns us only means "look now", and
+//! whoever looks compares contents, so a lost event, an overflow or a filesystem without events costs time
+//! and nothing else.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,13 +15,12 @@ use arc_swap::ArcSwap;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::levels::Levels;
-use super::store::Store;
 use crate::clock;
 
 /// One update of a mounted secret raises several events; this long after the first, one look is taken.
 const DEBOUNCE: Duration = Duration::from_millis(150);
 
-/// A set that is held back is looked at this often, and an event is never waited for longer.
+/// What is held back is looked at this often, and an event is never waited for longer.
 const SOON: Duration = Duration::from_secs(1);
 
 /// A look that an event led to is followed by one more: a directory that is deleted and made again can
@@ -40,7 +39,7 @@ enum Wake {
 }
 
 impl Nudge {
-    /// Look at every directory now.
+    /// Look now, whatever there is to see.
     pub fn look(&self) {
         self.send(Wake::Now);
     }
@@ -59,39 +58,46 @@ impl Nudge {
     }
 }
 
-/// Watches every directory of the store from a thread of its own. `looked` is called after each look.
+/// Why a look is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It is time, or something seems to have changed.
+    Due,
+    /// Somebody wants it.
+    Asked,
+}
+
+/// Watches from a thread of its own what `levels` says where to look for. `look` returns whether something is held
+/// back, and so wants another look soon.
 pub fn start(
-    store: Arc<Store>,
     poll_interval: Duration,
-    looked: impl Fn(SystemTime) + Send + 'static,
+    levels: impl Fn() -> Levels + Send + 'static,
+    look: impl FnMut(SystemTime, Reason) -> bool + Send + 'static,
 ) -> std::io::Result<(Nudge, JoinHandle<()>)> {
     let (sender, wakes) = sync_channel(64);
     let nudge = Nudge(sender);
     let events = nudge.clone();
-    let thread = std::thread::Builder::new().name("credentials".into()).spawn(move || {
-        run(&store, Events::start(events), &wakes, poll_interval, &looked);
+    let thread = std::thread::Builder::new().name("watch".into()).spawn(move || {
+        run(&wakes, poll_interval, Events::start(events), &levels, look);
     })?;
     Ok((nudge, thread))
 }
 
 fn run(
-    store: &Store,
-    mut events: Option<Events>,
     wakes: &Receiver<Wake>,
     poll_interval: Duration,
-    looked: &impl Fn(SystemTime),
+    mut events: Option<Events>,
+    levels: &impl Fn() -> Levels,
+    mut look: impl FnMut(SystemTime, Reason) -> bool,
 ) {
     // Watched first and looked at then: what changes behind the look raises an event.
-    let mut look = |store: &Store| {
+    let mut look = |reason| {
         if let Some(events) = &mut events {
-            events.follow(store);
+            events.follow(levels());
         }
-        let now = clock::wall();
-        let held = store.refresh(now);
-        looked(now);
-        held
+        look(clock::wall(), reason)
     };
-    let mut held = look(store);
+    let mut held = look(Reason::Due);
     let mut patience = poll_interval;
     loop {
         if held {
@@ -99,34 +105,34 @@ fn run(
         }
         let wake = wakes.recv_timeout(patience);
         patience = poll_interval;
-        match wake {
-            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(Wake::Now) | Err(RecvTimeoutError::Timeout) => {}
+        let wake = match wake {
             Ok(Wake::Event) => {
-                if settle(wakes) == Wake::Stop {
-                    return;
-                }
                 patience = poll_interval.min(SECOND_LOOK);
+                settle(wakes)
             }
-        }
-        held = look(store);
+            wake => wake,
+        };
+        held = match wake {
+            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Wake::Now) => look(Reason::Asked),
+            Ok(Wake::Event) | Err(RecvTimeoutError::Timeout) => look(Reason::Due),
+        };
     }
 }
 
 /// Lets the events of one update arrive; an order given by a person is not kept waiting.
-fn settle(wakes: &Receiver<Wake>) -> Wake {
+fn settle(wakes: &Receiver<Wake>) -> Result<Wake, RecvTimeoutError> {
     let deadline = clock::now() + DEBOUNCE;
     while let Some(left) = deadline.checked_duration_since(clock::now()) {
         match wakes.recv_timeout(left) {
             Ok(Wake::Event) => {}
-            Ok(wake @ (Wake::Now | Wake::Stop)) => return wake,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            ended => return ended,
         }
     }
-    Wake::Now
+    Ok(Wake::Event)
 }
 
-/// What the kernel tells of the levels that lead to the credentials.
+/// What the kernel tells of the levels that lead to the files.
 struct Events {
     watcher: RecommendedWatcher,
     /// What concerns us: the handler asks it of every event.
@@ -152,12 +158,10 @@ impl Events {
         }
     }
 
-    /// Watches every level of every credential, and none that is not one any more. Done again before
+    /// Watches these levels, and none that is not one any more. Done again before
     /// every look, because a directory that was replaced is another one; to watch what is watched
     /// already changes nothing.
-    fn follow(&mut self, store: &Store) {
-        let mut levels = Levels::default();
-        store.slots().for_each(|slot| levels.add(Levels::of(&slot.source().directory)));
+    fn follow(&mut self, levels: Levels) {
         let wanted: BTreeSet<_> = levels.directories().map(PathBuf::from).collect();
         // Known first: an event may come before the call returns.
         self.levels.store(Arc::new(levels));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Host, Origin, Originate, Role};
 
 /// A named upstream and how it is reached.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// Who goes there; each role has counts of its own, as if it were a process of its own.
     pub role: Role,

@@ -19,7 +19,7 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// What TLS that ends without close_notify does to the other side.
     pub on_truncation: OnTruncation,
-    /// How often credential directories are looked at even if no change was noticed.
+    /// How often credentials and configuration are looked at even if no change was noticed.
     pub credentials_poll: Duration,
     /// How long a connection may go on at most whose peer would not be let in any more.
     pub revoked_grace: Duration,

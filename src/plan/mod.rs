@@ -12,9 +12,10 @@ pub mod limits;
 pub mod outcome;
 pub mod policy;
 pub mod route;
+pub mod succession;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use authorize::Rules;
@@ -26,7 +27,7 @@ use policy::TlsPolicy;
 use route::{HostPattern, Network, SniTable};
 
 /// Everything a gateway process does: where it listens, where each connection goes, within which limits.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The sockets to bind, in the order they were written.
     pub listeners: Vec<Arc<Listener>>,
@@ -69,8 +70,17 @@ impl fmt::Display for Role {
 }
 
 /// Where in the configuration a fact comes from, for people: `gateway.yaml:12`, or the flag.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default)]
 pub struct Origin(pub String);
+
+impl PartialEq for Origin {
+    /// A fact is the same wherever it is written.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Origin {}
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,7 +89,7 @@ impl fmt::Display for Origin {
 }
 
 /// One socket that accepts connections.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Listener {
     /// What it is for.
     pub role: Role,
@@ -93,8 +103,17 @@ pub struct Listener {
     pub origin: Origin,
 }
 
+/// What tells the sockets of a process apart, in one plan and the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListenerKey {
+    /// At this address, whatever it is for.
+    At(SocketAddr),
+    /// At a port of the kernel's choice on this host address, for this port of the configuration.
+    Anywhere(Role, IpAddr, u16),
+}
+
 /// How connections come in at a listener.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Entrance {
     /// Bytes as the application sends them: nobody is awaited, the destination picks the route.
     Plaintext(Vec<DestinationRoute>),
@@ -116,7 +135,7 @@ impl Entrance {
 }
 
 /// One row of a plaintext listener.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct DestinationRoute {
     /// The networks in which the destination must be; empty for any.
     pub networks: Vec<Network>,
@@ -125,7 +144,7 @@ pub struct DestinationRoute {
 }
 
 /// One row of a TLS listener: the names it answers to, and the route behind them.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct SniRoute {
     /// Names of the SNI that lead here.
     pub hosts: Vec<HostPattern>,
@@ -140,7 +159,7 @@ pub struct SniRoute {
 }
 
 /// Where a connection goes, and who may take it there.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Route {
     /// Who may connect.
     pub rules: Rules,
@@ -153,7 +172,7 @@ pub struct Route {
 }
 
 /// An upstream and its share of a route's connections.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its share, in proportion to those of the others; above zero.
     pub weight: u32,
@@ -178,7 +197,7 @@ pub struct InnerHop {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// An IP literal: dialled as it is.
-    Address(std::net::IpAddr),
+    Address(IpAddr),
     /// A DNS name, lower case: resolved on each dial within its TTL.
     Name(String),
 }
@@ -321,6 +340,14 @@ impl Plan {
 }
 
 impl Listener {
+    /// What it is known by in the next plan.
+    pub fn key(&self) -> ListenerKey {
+        match self.address.port() {
+            0 => ListenerKey::Anywhere(self.role, self.address.ip(), self.port),
+            _ => ListenerKey::At(self.address),
+        }
+    }
+
     /// Every route of the listener.
     pub fn routes(&self) -> Vec<&Arc<Route>> {
         match &self.entrance {

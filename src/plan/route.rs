@@ -44,7 +44,7 @@ impl fmt::Display for HostPattern {
 }
 
 /// The rows of a TLS listener, found by name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct SniTable {
     rows: Vec<SniRoute>,
     exact: HashMap<String, Claims>,

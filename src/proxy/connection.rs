@@ -17,15 +17,18 @@ use super::record::Record;
 use super::relay::Relay;
 use super::warnings::Warnings;
 use super::worker::Place;
+use crate::clock;
 use crate::plan::authorize::{Permit, authorize};
 use crate::plan::cluster::{Cluster, ProxyHeader};
 use crate::plan::outcome::{Blame, Outcome, Side};
+use crate::plan::succession::Hop;
 use crate::plan::{Accept, DestinationRoute, Entrance, Listener, Plan, Route, route};
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::accept::{self, First, Hello, Terminations};
 use crate::tls::handshake::{Established, Failure, HandshakeError};
 use crate::tls::originate::{self, Originations};
 use crate::tls::presented::Presented;
+use crate::tls::standing::{Register, Shown};
 use crate::upstream::dial::{DialError, Lease, Reached, dial};
 use crate::upstream::proxy_protocol::{self, Told, ToldTls};
 use crate::upstream::upstreams::Upstreams;
@@ -34,10 +37,14 @@ use crate::upstream::upstreams::Upstreams;
 pub struct Context {
     /// What may happen.
     pub plan: Arc<Plan>,
+    /// Counts the plans of the process, from 1.
+    pub generation: u64,
     /// TLS towards clients.
     pub terminations: Arc<Terminations>,
     /// TLS towards servers.
     pub originations: Arc<Originations>,
+    /// The peers that were let in.
+    pub standings: Arc<Register>,
     /// Names to addresses, and what is known of who is there.
     pub upstreams: Arc<Upstreams>,
     /// Where records go.
@@ -201,21 +208,27 @@ async fn admit(
 ) -> Result<Admitted, Outcome> {
     let deadline = Instant::now() + context.plan.limits.handshake_timeout;
     let table = match &listener.entrance {
-        Entrance::Plaintext(rows) => return by_destination(rows, socket),
+        Entrance::Plaintext(rows) => {
+            stand(context, Side::Downstream, Hop::Plain(listener.key()), &Shown::Plaintext, record);
+            return by_destination(rows, socket);
+        }
         Entrance::Permissive(accept, route) => {
             let first = accept::first_bytes(socket.stream(), deadline).await;
             let first =
                 first.map_err(|failure| refused(Side::Downstream, &mut socket, record, failure.into()))?;
-            let hello = match first {
-                First::Other(bytes) => return Ok((route.clone(), Leg::passthrough(socket, bytes), None)),
-                First::Tls(hello) => hello,
+            let bytes = match first {
+                First::Tls(hello) => {
+                    record.sni(hello.sni.as_deref());
+                    if hello.is_of_the_mesh() {
+                        let found = (accept, route);
+                        return terminate(context, listener, found, hello, socket, deadline, record).await;
+                    }
+                    hello.into_bytes()
+                }
+                First::Other(bytes) => bytes,
             };
-            record.sni(hello.sni.as_deref());
-            return if hello.is_of_the_mesh() {
-                terminate(context, accept, hello, route, socket, deadline, record).await
-            } else {
-                Ok((route.clone(), Leg::passthrough(socket, hello.into_bytes()), None))
-            };
+            stand(context, Side::Downstream, Hop::Plain(listener.key()), &Shown::Plaintext, record);
+            return Ok((route.clone(), Leg::passthrough(socket, bytes), None));
         }
         Entrance::Tls(table) => table,
     };
@@ -230,7 +243,9 @@ async fn admit(
         return Err(refused(Side::Downstream, &mut socket, record, Failure::NoRoute.into()));
     };
     match &row.accept {
-        Some(accept) => terminate(context, accept, hello, &row.route, socket, deadline, record).await,
+        Some(accept) => {
+            terminate(context, listener, (accept, &row.route), hello, socket, deadline, record).await
+        }
         None => Ok((row.route.clone(), Leg::passthrough(socket, hello.into_bytes()), None)),
     }
 }
@@ -248,16 +263,17 @@ fn by_destination(rows: &[DestinationRoute], mut socket: Socket) -> Result<Admit
 /// TLS that ends here.
 async fn terminate(
     context: &Context,
-    accept: &Arc<Accept>,
+    listener: &Listener,
+    (accept, route): (&Arc<Accept>, &Arc<Route>),
     hello: Hello,
-    route: &Arc<Route>,
     mut socket: Socket,
     deadline: Instant,
     record: &mut Record,
 ) -> Result<Admitted, Outcome> {
+    let sni = hello.sni.as_deref().map(|sni| sni.to_ascii_lowercase().into());
     match accept::accept(&context.terminations, accept, hello, socket.stream(), deadline).await {
         Ok(established) => {
-            note(Side::Downstream, &established, record);
+            note(context, Side::Downstream, Hop::Client(listener.key(), sni), &established, record);
             let peer = established.peer.clone();
             Ok((route.clone(), Leg::tls(socket, established), peer))
         }
@@ -272,26 +288,34 @@ async fn secure(
     mut socket: Socket,
     record: &mut Record,
 ) -> Result<Leg, Outcome> {
+    let hop = Hop::Server(cluster.role, cluster.name.as_str().into());
     let Some(originate) = &cluster.originate else {
+        stand(context, Side::Upstream, hop, &Shown::Plaintext, record);
         return Ok(Leg::plaintext(socket));
     };
     record.sni(originate.sni.as_deref());
     let deadline = Instant::now() + context.plan.limits.handshake_timeout;
     match originate::originate(&context.originations, originate, socket.stream(), deadline).await {
         Ok(established) => {
-            note(Side::Upstream, &established, record);
+            note(context, Side::Upstream, hop, &established, record);
             Ok(Leg::tls(socket, established))
         }
         Err(error) => Err(refused(Side::Upstream, &mut socket, record, error)),
     }
 }
 
-fn note(side: Side, established: &Established, record: &mut Record) {
-    if let Some(standing) = &established.standing {
-        record.live().stand(side, standing.clone());
+fn note(context: &Context, side: Side, hop: Hop, established: &Established, record: &mut Record) {
+    if let Some(shown) = established.shown() {
+        stand(context, side, hop, &shown, record);
     }
     record.tls(side, established.agreed);
     record.peer(side, established.peer.clone());
+}
+
+/// From now on the peer is judged again whenever a plan or a credential changes.
+fn stand(context: &Context, side: Side, hop: Hop, shown: &Shown<'_>, record: &Record) {
+    let standing = context.standings.enter(hop, shown, context.generation, clock::wall());
+    record.live().stand(side, standing);
 }
 
 /// A handshake that failed: what is recorded, and how the socket is closed. Where an alert says why,

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::unix::AsyncFd;
@@ -25,32 +26,41 @@ const BATCH: usize = 64;
 const BACK_OFF_MIN: Duration = Duration::from_millis(5);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
+/// What is done with the connections of a socket. Another plan puts another one in its place, for the connections
+/// that are accepted from then on.
+pub struct Service {
+    /// The listener.
+    pub listener: Arc<Listener>,
+    /// All that its connections need.
+    pub context: Arc<Context>,
+}
+
 /// Accepts until told to stop. The socket is closed when this returns.
 pub async fn run(
     socket: TcpListener,
-    listener: Arc<Listener>,
-    context: Arc<Context>,
+    service: Arc<ArcSwap<Service>>,
     workers: Arc<Workers>,
     mut stopping: watch::Receiver<bool>,
 ) {
+    let address = service.load().listener.address;
     let socket = match register(socket) {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::error!(address = %listener.address, "cannot listen: {error}");
+            tracing::error!(%address, "cannot listen: {error}");
             return;
         }
     };
     let mut back_off = BACK_OFF_MIN;
     loop {
         let accepted = tokio::select! {
-            accepted = accept_some(&socket, &listener, &context, &workers) => accepted,
+            accepted = accept_some(&socket, &service, &workers) => accepted,
             // An error means that the sender is gone: the process is ending.
             _ = stopping.wait_for(|stop| *stop) => return,
         };
         match accepted {
             Ok(()) => back_off = BACK_OFF_MIN,
             Err(error) => {
-                tracing::warn!(address = %listener.address, "cannot accept, next attempt in {back_off:?}: {error}");
+                tracing::warn!(%address, "cannot accept, next attempt in {back_off:?}: {error}");
                 sleep(back_off).await;
                 back_off = (back_off * 2).min(BACK_OFF_MAX);
             }
@@ -70,8 +80,7 @@ fn register(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 
 async fn accept_some(
     socket: &AsyncFd<TcpListener>,
-    listener: &Arc<Listener>,
-    context: &Arc<Context>,
+    service: &ArcSwap<Service>,
     workers: &Workers,
 ) -> io::Result<()> {
     let mut ready = socket.readable().await?;
@@ -79,7 +88,7 @@ async fn accept_some(
         match acceptfrom_with(socket.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((accepted, client)) => {
                 if let Some(client) = client.and_then(|client| SocketAddr::try_from(client).ok()) {
-                    dispatch(accepted, canonical(client), listener, context, workers);
+                    dispatch(accepted, canonical(client), &service.load(), workers);
                 }
             }
             Err(Errno::AGAIN) => {
@@ -96,15 +105,9 @@ async fn accept_some(
     Ok(())
 }
 
-fn dispatch(
-    accepted: OwnedFd,
-    client: SocketAddr,
-    listener: &Arc<Listener>,
-    context: &Arc<Context>,
-    workers: &Workers,
-) {
+fn dispatch(accepted: OwnedFd, client: SocketAddr, service: &Service, workers: &Workers) {
     let stream = std::net::TcpStream::from(accepted);
-    let (listener, context) = (listener.clone(), context.clone());
+    let (listener, context) = (service.listener.clone(), service.context.clone());
     match workers.place(listener.entrance.asks_first()) {
         Ok(place) => {
             // Registered with the runtime it will live on, which this one need not be.

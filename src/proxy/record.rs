@@ -116,6 +116,7 @@ impl Record {
         }
         let entry = Entry {
             id: self.live.id,
+            plan: self.context.generation,
             role: self.listener.role,
             start: self.start,
             duration: clock::now().duration_since(self.accepted),

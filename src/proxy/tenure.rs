@@ -97,11 +97,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use rustls_pki_types::CertificateDer;
-
     use crate::plan::outcome::{Side, Withdrawal};
     use crate::proxy::live::Live;
     use crate::tls::standing::Register;
+    use crate::tls::standing::tests::enter;
 
     const GRACE: Duration = Duration::from_secs(30);
 
@@ -114,10 +113,9 @@ mod tests {
 
     fn connections(count: u64) -> (Table, Vec<Arc<Live>>) {
         let (table, register) = (Table::default(), Register::default());
-        let until = Duration::from_secs(EXPIRY);
         let all: Vec<_> = (1..=count).map(|id| Arc::new(Live::new(id))).collect();
         for live in &all {
-            live.stand(Side::Downstream, register.enter(&[CertificateDer::from(vec![1])], until, 1));
+            live.stand(Side::Downstream, enter(&register, 1, Duration::from_secs(EXPIRY)));
             table.enter(live);
         }
         (table, all)

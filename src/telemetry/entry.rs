@@ -17,6 +17,8 @@ use crate::plan::outcome::{Blame, Outcome};
 pub struct Entry {
     /// Counts the connections of this process, from 1.
     pub id: u64,
+    /// The generation of the plan that it followed.
+    pub plan: u64,
     /// Which end of the link this process is.
     pub role: Role,
     /// When the connection was accepted.
@@ -89,6 +91,7 @@ struct Json<'entry> {
     time: String,
     event: &'static str,
     id: u64,
+    plan: u64,
     role: String,
     duration_ms: u128,
     bytes_received: u64,
@@ -113,6 +116,7 @@ impl Entry {
             time: timestamp(self.start),
             event: "close",
             id: self.id,
+            plan: self.plan,
             role: self.role.to_string(),
             duration_ms: self.duration.as_millis(),
             bytes_received: self.bytes_received,
@@ -138,10 +142,11 @@ impl Entry {
         // Writing to a String cannot fail.
         let _ = write!(
             line,
-            "{} {} id={} duration_ms={} received={} sent={} client={} upstream={} address={} sni={}",
+            "{} {} id={} plan={} duration_ms={} received={} sent={} client={} upstream={} address={} sni={}",
             timestamp(self.start),
             self.role,
             self.id,
+            self.plan,
             self.duration.as_millis(),
             self.bytes_received,
             self.bytes_sent,
@@ -194,6 +199,7 @@ mod tests {
     fn entry() -> Entry {
         Entry {
             id: 7,
+            plan: 1,
             role: Role::Ingress,
             start: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
             duration: Duration::from_millis(250),

@@ -4,22 +4,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::server::{Acceptor, ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureAlgorithm};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::generation::{Current, PerGeneration};
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Handshake;
-use super::standing::Register;
+use super::standing::{Verdict, Verify};
 use super::verify::ClientVerifier;
 use super::{fault, policy};
-use crate::clock;
 use crate::credentials::bundle::Credential;
 use crate::credentials::store::Store;
 use crate::plan::limits::HANDSHAKE_BYTES_MAX;
@@ -40,28 +38,28 @@ const HANDSHAKE_RECORD: u8 = 22;
 /// The TLS terminations of a plan, each with the configuration of its credential's generation.
 pub struct Terminations {
     /// By the address of the part of the plan that each is for, which it keeps alive.
-    entries: HashMap<usize, Termination>,
+    entries: HashMap<usize, Arc<Termination>>,
 }
 
 struct Termination {
     accept: Arc<Accept>,
     configs: PerGeneration<Configs>,
-    admitted: Register,
 }
 
 impl Termination {
     fn configs(&self) -> Result<Arc<Configs>, Failure> {
         self.configs.get(|current| Configs::new(&self.accept, current))
     }
+}
 
-    /// Judges the clients that are connected by the generation that is current now.
-    fn examine(&self, now: SystemTime) {
-        // Without a usable generation there is nothing new to judge by.
-        let Ok(configs) = self.configs() else { return };
-        let verify = |leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now| {
-            configs.verifier.judge(leaf, rest, now)
-        };
-        self.admitted.examine(configs.generation, verify, now);
+impl Verify for Termination {
+    fn generation(&self) -> u64 {
+        self.configs.current()
+    }
+
+    fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Verdict> {
+        let (configs, (leaf, rest)) = (self.configs().ok()?, chain.split_first()?);
+        Some(Verdict { generation: configs.generation, until: configs.verifier.judge(leaf, rest, now) })
     }
 }
 
@@ -141,18 +139,17 @@ impl Terminations {
             let apart = Some(&accept.ca).filter(|ca| **ca != accept.credential);
             let others = accept.alternatives.iter().chain(apart);
             let configs = PerGeneration::new(store, &accept.credential, others);
-            let admitted = Register::default();
-            (address(accept), Termination { accept: accept.clone(), configs, admitted })
+            (address(accept), Arc::new(Termination { accept: accept.clone(), configs }))
         });
         Self { entries: entries.collect() }
     }
 
-    /// Judges every client that is connected by what is current now.
-    pub fn examine(&self, now: SystemTime) {
-        self.entries.values().for_each(|entry| entry.examine(now));
+    /// What verifies the clients of a termination; `None` if the plan has no such one.
+    pub(crate) fn verifier(&self, accept: &Arc<Accept>) -> Option<Arc<dyn Verify>> {
+        Some(self.entries.get(&address(accept))?.clone())
     }
 
-    fn entry(&self, accept: &Arc<Accept>) -> Result<(&Termination, Arc<Configs>), Failure> {
+    fn entry(&self, accept: &Arc<Accept>) -> Result<(&Arc<Termination>, Arc<Configs>), Failure> {
         let entry = self.entries.get(&address(accept));
         let entry = entry.ok_or_else(|| Failure::NoCredential("the plan has no such termination".into()))?;
         Ok((entry, entry.configs()?))
@@ -275,11 +272,7 @@ pub async fn accept(
     let handshake = Handshake::server(configs.of(&hello));
     let handshake = handshake.map_err(|error| Failure::Tls(fault::describe(&error)))?;
     let mut established = handshake::run(handshake, stream, hello.inbox, deadline).await?;
-    established.enter(&entry.admitted, configs.generation);
-    // The next generation came while hands were shaken, and may have judged its peers already.
-    if entry.configs.current() != configs.generation {
-        entry.examine(clock::wall());
-    }
+    established.voucher = Some(established.vouched_by(entry.clone(), configs.generation));
     Ok(established)
 }
 

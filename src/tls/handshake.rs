@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::plaintext::Plaintext;
 use super::session::{Handshake, Session};
-use super::standing::{Register, Standing};
+use super::standing::{Shown, Verify, Voucher};
 use super::{Agreed, fault, presented, verify};
 use crate::plan::limits::HANDSHAKE_BYTES_MAX;
 use crate::plan::outcome::TlsFault;
@@ -28,8 +28,8 @@ pub struct Established {
     pub agreed: Agreed,
     /// The peer's certificate; `None` where the peer showed none.
     pub peer: Option<Arc<presented::Presented>>,
-    /// Whether the peer would be let in again, from now on; `None` where it showed no certificate.
-    pub standing: Option<Arc<Standing>>,
+    /// Who let the peer in; `None` until somebody has.
+    pub voucher: Option<Voucher>,
     /// When the first certificate of the peer's chain expires, in seconds since 1970.
     until: Duration,
     /// The certificates that the peer presented, leaf first.
@@ -41,11 +41,13 @@ pub struct Established {
 }
 
 impl Established {
-    /// Enters the peer among those that this generation has let in.
-    pub(crate) fn enter(&mut self, register: &Register, generation: u64) {
-        if self.peer.is_some() {
-            self.standing = Some(register.enter(&self.chain, self.until, generation));
-        }
+    pub(crate) fn vouched_by(&self, verifier: Arc<dyn Verify>, generation: u64) -> Voucher {
+        Voucher { verifier, generation, until: self.until }
+    }
+
+    /// What the peer has shown, to be judged again as long as it is connected.
+    pub fn shown(&self) -> Option<Shown<'_>> {
+        Some(Shown::Tls(&self.chain, self.peer.as_ref(), self.voucher.as_ref()?))
     }
 }
 
@@ -147,7 +149,7 @@ impl Flight {
         let mut inbox = std::mem::take(&mut self.inbox);
         inbox.shrink_to_fit();
         let (peer, until) = (peer.take(), self.until);
-        Ok(Established { session, agreed, peer, standing: None, until, chain, plain, inbox })
+        Ok(Established { session, agreed, peer, voucher: None, until, chain, plain, inbox })
     }
 
     async fn drive(

@@ -2,7 +2,9 @@
 //!
 //! [`session`] is one TLS session over borrowed buffers: [`library`] is rustls' unbuffered API, which shakes
 //! hands, [`records`] the record layer behind a handshake of TLS 1.3. [`accept`] and [`originate`] are the two
-//! sides of a handshake, [`verify`] is what a certificate must prove, [`fault`] puts rustls' errors into our words.
+//! sides of a handshake, [`verify`] is what a certificate must prove, [`standing`] judges those who are connected
+//! once more when that changes, by the [`requirements`] of the plan then. [`fault`] puts rustls' errors into our
+//! words.
 
 pub mod accept;
 mod after;
@@ -15,6 +17,7 @@ pub mod plaintext;
 mod policy;
 pub mod presented;
 mod records;
+pub mod requirements;
 pub mod session;
 pub mod standing;
 pub mod verify;

@@ -2,22 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, IpAddr, ServerName};
+use rustls_pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::generation::PerGeneration;
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Handshake;
-use super::standing::Register;
+use super::standing::{Verdict, Verify};
 use super::verify::{ServerNames, ServerVerifier};
 use super::{fault, policy};
-use crate::clock;
 use crate::credentials::store::Store;
 use crate::credentials::trust::TrustBundle;
 use crate::plan::{Host, Originate, Plan, ServerIdentity, Trust};
@@ -25,14 +23,13 @@ use crate::plan::{Host, Originate, Plan, ServerIdentity, Trust};
 /// The TLS originations of a plan, each with the configuration of its credential's generation.
 pub struct Originations {
     /// By the address of the part of the plan that each is for, which it keeps alive.
-    entries: HashMap<usize, Origination>,
-    public_roots: Arc<TrustBundle>,
+    entries: HashMap<usize, Arc<Origination>>,
 }
 
 struct Origination {
     originate: Arc<Originate>,
     client: Prepared,
-    accepted: Register,
+    public_roots: Arc<TrustBundle>,
 }
 
 /// What a handshake begins with: made once, or once a generation of the credential.
@@ -57,36 +54,38 @@ impl Originations {
 
     /// Prepares these.
     pub fn of<'plan>(originates: impl Iterator<Item = &'plan Arc<Originate>>, store: &Store) -> Self {
-        let entries: HashMap<_, _> = originates
+        let originates: Vec<_> = originates.collect();
+        let public = originates.iter().any(|originate| originate.trust == Trust::Public);
+        let public_roots = Arc::new(if public { public_roots() } else { TrustBundle::default() });
+        let entries = originates
+            .into_iter()
             .map(|originate| {
                 let client = match &originate.credential {
                     Some(credential) => Prepared::PerGeneration(PerGeneration::new(store, credential, None)),
                     None => Prepared::Once(OnceLock::new()),
                 };
-                let accepted = Register::default();
-                (address(originate), Origination { originate: originate.clone(), client, accepted })
+                let (originate, public_roots) = (originate.clone(), public_roots.clone());
+                (address(&originate), Arc::new(Origination { originate, client, public_roots }))
             })
             .collect();
-        let public = entries.values().any(|entry| entry.originate.trust == Trust::Public);
-        let public_roots = if public { public_roots() } else { TrustBundle::default() };
-        Self { entries, public_roots: Arc::new(public_roots) }
+        Self { entries }
     }
 
-    /// Judges every server that is connected by what is current now.
-    pub fn examine(&self, now: SystemTime) {
-        self.entries.values().for_each(|entry| entry.examine(&self.public_roots, now));
+    /// What verifies the servers of an origination; `None` if the plan has no such one.
+    pub(crate) fn verifier(&self, originate: &Arc<Originate>) -> Option<Arc<dyn Verify>> {
+        Some(self.entries.get(&address(originate))?.clone())
     }
 
-    fn entry(&self, originate: &Arc<Originate>) -> Result<(&Origination, Arc<Client>), Failure> {
+    fn entry(&self, originate: &Arc<Originate>) -> Result<(&Arc<Origination>, Arc<Client>), Failure> {
         let entry = self.entries.get(&address(originate));
         let entry = entry.ok_or_else(|| Failure::NoCredential("the plan has no such origination".into()))?;
-        Ok((entry, entry.client(&self.public_roots)?))
+        Ok((entry, entry.client()?))
     }
 }
 
 impl Origination {
-    fn client(&self, public_roots: &Arc<TrustBundle>) -> Result<Arc<Client>, Failure> {
-        let originate = &self.originate;
+    fn client(&self) -> Result<Arc<Client>, Failure> {
+        let (originate, public_roots) = (&self.originate, &self.public_roots);
         match &self.client {
             Prepared::Once(made) => {
                 if let Some(made) = made.get() {
@@ -108,22 +107,19 @@ impl Origination {
             }),
         }
     }
+}
 
-    fn current(&self) -> u64 {
+impl Verify for Origination {
+    fn generation(&self) -> u64 {
         match &self.client {
             Prepared::Once(_) => 0,
             Prepared::PerGeneration(generations) => generations.current(),
         }
     }
 
-    /// Judges the servers that are connected by the generation that is current now.
-    fn examine(&self, public_roots: &Arc<TrustBundle>, now: SystemTime) {
-        // Without a usable generation there is nothing new to judge by.
-        let Ok(client) = self.client(public_roots) else { return };
-        let verify = |leaf: &CertificateDer<'_>, rest: &[CertificateDer<'_>], now| {
-            client.verifier.judge(leaf, rest, now)
-        };
-        self.accepted.examine(client.generation, verify, now);
+    fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Verdict> {
+        let (client, (leaf, rest)) = (self.client().ok()?, chain.split_first()?);
+        Some(Verdict { generation: client.generation, until: client.verifier.judge(leaf, rest, now) })
     }
 }
 
@@ -143,11 +139,7 @@ pub async fn originate(
     let handshake = Handshake::client(client.config.clone(), client.name.clone())
         .map_err(|error| Failure::Tls(fault::describe(&error)))?;
     let mut established = handshake::run(handshake, stream, Vec::new(), deadline).await?;
-    established.enter(&entry.accepted, client.generation);
-    // The next generation came while hands were shaken, and may have judged its peers already.
-    if entry.current() != client.generation {
-        entry.examine(&originations.public_roots, clock::wall());
-    }
+    established.voucher = Some(established.vouched_by(entry.clone(), client.generation));
     Ok(established)
 }
 

@@ -1,34 +1,118 @@
 //! Whether a peer that was let in would still be let in.
 //!
 //! A connection lives for longer than what let it in: a certificate expires, a CA takes it back, the
-//! bundle loses the CA. Everything that is needed to judge that again is kept once for all connections
-//! that showed the same chain to the same verifier; each of them holds one pointer to it.
+//! bundle loses the CA, a new plan asks for more. Everything that is needed to judge that again is kept once for
+//! all connections on which the same was shown at the same hop; each of them holds one pointer to it. What was
+//! entered while a plan or a credential changed is judged by what holds then.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::fault;
+use super::presented::Presented;
+use super::requirements::Requirements;
+use crate::plan::Route;
+use crate::plan::authorize::authorize;
 use crate::plan::outcome::{TlsFaultKind, Withdrawal};
+use crate::plan::succession::Hop;
+
+/// What lets peers in by their certificates.
+pub(crate) trait Verify: Send + Sync {
+    /// The number of the credential's generation that is current; 0 while there is none.
+    fn generation(&self) -> u64;
+
+    /// The verdict of the current generation on a chain, leaf first; `None` while there is none.
+    fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Verdict>;
+}
+
+/// What a generation of a credential makes of a chain.
+pub(crate) struct Verdict {
+    /// The number of the generation.
+    pub(crate) generation: u64,
+    /// When the first certificate of the chain expires, up to the root, in seconds since 1970; or why it does not
+    /// do.
+    pub(crate) until: Result<Duration, Error>,
+}
+
+/// Who let a peer in, by which generation of its credential, and until when.
+#[derive(Clone)]
+pub struct Voucher {
+    pub(crate) verifier: Arc<dyn Verify>,
+    pub(crate) generation: u64,
+    pub(crate) until: Duration,
+}
+
+/// What a peer has shown.
+pub enum Shown<'session> {
+    /// Nothing: the hop is plaintext.
+    Plaintext,
+    /// In a handshake, the certificates that it sent, which may be none.
+    Tls(&'session [CertificateDer<'static>], Option<&'session Arc<Presented>>, &'session Voucher),
+}
 
 /// A peer that was let in.
-#[derive(Debug)]
 pub struct Standing {
-    chain: Vec<CertificateDer<'static>>,
+    pub(crate) hop: Hop,
+    pub(crate) evidence: Evidence,
     /// When the first certificate of its chain expires, up to the root, in seconds since 1970.
     until: AtomicU64,
-    /// The generation of the credential that it was judged by last.
-    examined: AtomicU64,
-    /// Why it would not be let in any more, by that generation; 0 if it would.
+    /// Why it would not be let in any more, by what it was judged by last; 0 if it would.
     withdrawn: AtomicU8,
+    judged: Mutex<Judged>,
+}
+
+/// What a peer has shown, as long as it is connected.
+pub(crate) enum Evidence {
+    Plaintext,
+    Anonymous,
+    Certificate { chain: Vec<CertificateDer<'static>>, presented: Arc<Presented> },
+}
+
+/// By what a peer was judged last.
+struct Judged {
+    /// The generation of the plan.
+    plan: u64,
+    /// The generation of the credential; `None` if that is still to be done.
+    credential: Option<u64>,
+    bar: Bar,
+}
+
+/// What a peer must have shown.
+pub(crate) enum Bar {
+    /// What it has.
+    Cleared,
+    /// What it has not.
+    Missed,
+    /// A certificate that this accepts, of somebody who may take the route.
+    Certificate(Arc<dyn Verify>, Option<Arc<Route>>),
 }
 
 impl Standing {
+    fn new(hop: Hop, shown: &Shown<'_>, plan: u64) -> Self {
+        let (evidence, credential, bar) = match shown {
+            Shown::Plaintext => (Evidence::Plaintext, None, Bar::Cleared),
+            Shown::Tls(chain, Some(presented), voucher) if !chain.is_empty() => (
+                Evidence::Certificate { chain: chain.to_vec(), presented: (*presented).clone() },
+                Some(voucher.generation),
+                Bar::Certificate(voucher.verifier.clone(), None),
+            ),
+            Shown::Tls(..) => (Evidence::Anonymous, None, Bar::Cleared),
+        };
+        let until = match shown {
+            Shown::Tls(_, Some(_), voucher) => voucher.until.as_secs(),
+            Shown::Tls(..) | Shown::Plaintext => u64::MAX,
+        };
+        let judged = Mutex::new(Judged { plan, credential, bar });
+        Self { hop, evidence, until: AtomicU64::new(until), withdrawn: AtomicU8::new(0), judged }
+    }
+
     /// Why it would not be let in at this moment.
     pub fn withdrawn(&self, now: SystemTime) -> Option<Withdrawal> {
         let judged = match self.withdrawn.load(Ordering::Acquire) {
@@ -43,11 +127,52 @@ impl Standing {
         judged.or(expired.then_some(Withdrawal::Expired))
     }
 
-    fn judge(&self, generation: u64, verdict: &Result<Duration, Error>) {
-        if let Ok(until) = verdict {
-            self.until.store(until.as_secs(), Ordering::Release);
+    /// The same was shown once more. Where one way to a CA has expired, another may be left.
+    fn shown_again(&self, shown: &Shown<'_>) {
+        let judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Shown::Tls(_, _, voucher) = shown
+            && judged.credential == Some(voucher.generation)
+        {
+            self.until.fetch_max(voucher.until.as_secs(), Ordering::AcqRel);
         }
-        let code = match verdict.as_ref().err().and_then(withdrawal) {
+    }
+
+    /// Judges it by what holds now, unless that was done.
+    fn examine(&self, requirements: Option<&Requirements>, now: SystemTime) {
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(requirements) = requirements.filter(|new| new.generation > judged.plan) {
+            judged.plan = requirements.generation;
+            // Of a hop that is gone, what was asked of it last counts on.
+            if let Some(bar) = requirements.of(self) {
+                (judged.bar, judged.credential) = (bar, None);
+            }
+        }
+        let withdrawn = match (&judged.bar, &self.evidence) {
+            (Bar::Cleared, _) => None,
+            (Bar::Certificate(verifier, route), Evidence::Certificate { chain, presented }) => {
+                if judged.credential == Some(verifier.generation()) {
+                    return;
+                }
+                let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+                let found = verifier.verify(chain, UnixTime::since_unix_epoch(now));
+                // Without a usable generation there is nothing new to judge by.
+                let Some(Verdict { generation, until }) = found else { return };
+                let rules = route.as_ref().map(|route| &route.rules);
+                let denied =
+                    || rules.is_some_and(|rules| authorize(rules, Some(&presented.identity)).is_err());
+                let withdrawn = match &until {
+                    Err(error) => withdrawal(error),
+                    Ok(until) => {
+                        self.until.store(until.as_secs(), Ordering::Release);
+                        denied().then_some(Withdrawal::Permission)
+                    }
+                };
+                judged.credential = Some(generation);
+                withdrawn
+            }
+            (Bar::Missed | Bar::Certificate(..), _) => Some(Withdrawal::Permission),
+        };
+        let code = match withdrawn {
             None => 0,
             Some(Withdrawal::Expired) => 1,
             Some(Withdrawal::Revoked) => 2,
@@ -55,7 +180,6 @@ impl Standing {
             Some(Withdrawal::Permission) => 4,
         };
         self.withdrawn.store(code, Ordering::Release);
-        self.examined.store(generation, Ordering::Release);
     }
 }
 
@@ -81,39 +205,42 @@ fn withdrawal(error: &Error) -> Option<Withdrawal> {
 }
 
 type Digest = [u8; 32];
+type Known = HashMap<(Hop, Digest), Weak<Standing>>;
 
-/// The peers that one verifier has let in and that are still connected.
+/// The peers of the process that were let in and are still connected, whatever plan they began with.
 #[derive(Default)]
-pub(crate) struct Register(Mutex<HashMap<Digest, Weak<Standing>>>);
+pub struct Register {
+    known: Mutex<Known>,
+    /// What is asked of new ones; nothing yet while the first plan holds.
+    requirements: ArcSwapOption<Requirements>,
+}
 
 impl Register {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Weak<Standing>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a peer that was let in by this generation; the first certificate of its chain expires then, in
-    /// seconds since 1970.
-    pub(crate) fn enter(
-        &self,
-        chain: &[CertificateDer<'static>],
-        until: Duration,
-        generation: u64,
-    ) -> Arc<Standing> {
-        let (key, until) = (digest(chain), until.as_secs());
+    /// Enters a peer that was let in at a hop under this generation of the plan.
+    pub fn enter(&self, hop: Hop, shown: &Shown<'_>, plan: u64, now: SystemTime) -> Arc<Standing> {
+        let standing = self.find_or_enter(hop, shown, plan);
+        // The next plan or credential came while hands were shaken, and may have judged its peers already.
+        let requirements = self.requirements.load();
+        let passed_over = requirements.as_ref().is_some_and(|current| current.generation != plan)
+            || matches!(shown, Shown::Tls(_, _, voucher) if voucher.verifier.generation() != voucher.generation);
+        if passed_over {
+            standing.examine(requirements.as_deref(), now);
+        }
+        standing
+    }
+
+    fn find_or_enter(&self, hop: Hop, shown: &Shown<'_>, plan: u64) -> Arc<Standing> {
+        let key = (hop, digest(shown));
         let mut known = self.lock();
         if let Some(standing) = known.get(&key).and_then(Weak::upgrade) {
-            // Where one way to a CA has expired, another may be left.
-            if standing.examined.load(Ordering::Acquire) == generation {
-                standing.until.fetch_max(until, Ordering::AcqRel);
-            }
+            standing.shown_again(shown);
             return standing;
         }
-        let standing = Arc::new(Standing {
-            chain: chain.to_vec(),
-            until: AtomicU64::new(until),
-            examined: AtomicU64::new(generation),
-            withdrawn: AtomicU8::new(0),
-        });
+        let standing = Arc::new(Standing::new(key.0.clone(), shown, plan));
         // Before the table would grow, those that have left make room.
         if known.len() == known.capacity() {
             known.retain(|_, standing| standing.strong_count() > 0);
@@ -122,30 +249,32 @@ impl Register {
         standing
     }
 
-    /// Judges those that were not judged by this generation yet.
-    pub(crate) fn examine(
-        &self,
-        generation: u64,
-        verify: impl Fn(&CertificateDer<'_>, &[CertificateDer<'_>], UnixTime) -> Result<Duration, Error>,
-        now: SystemTime,
-    ) {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let now = UnixTime::since_unix_epoch(now);
-        let due: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
-        let due = due.iter().filter(|standing| standing.examined.load(Ordering::Acquire) != generation);
-        for standing in due {
-            if let Some((leaf, intermediates)) = standing.chain.split_first() {
-                standing.judge(generation, &verify(leaf, intermediates, now));
-            }
+    /// Goes on with what another plan asks.
+    pub fn follow(&self, requirements: Requirements, now: SystemTime) {
+        self.requirements.store(Some(Arc::new(requirements)));
+        self.examine(now);
+    }
+
+    /// Judges those that were not judged yet by what holds now.
+    pub fn examine(&self, now: SystemTime) {
+        let requirements = self.requirements.load_full();
+        let open: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
+        for standing in open {
+            standing.examine(requirements.as_deref(), now);
         }
     }
 }
 
-fn digest(chain: &[CertificateDer<'_>]) -> Digest {
+fn digest(shown: &Shown<'_>) -> Digest {
     let mut context = Context::new(&SHA256);
-    for der in chain {
-        context.update(&der.len().to_be_bytes());
-        context.update(der);
+    match shown {
+        Shown::Plaintext => context.update(b"plaintext"),
+        Shown::Tls(chain, ..) => {
+            for der in *chain {
+                context.update(&der.len().to_be_bytes());
+                context.update(der);
+            }
+        }
     }
     let mut digest = Digest::default();
     digest.copy_from_slice(context.finish().as_ref());
@@ -153,13 +282,54 @@ fn digest(chain: &[CertificateDer<'_>]) -> Digest {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::plan::ListenerKey;
 
     const UNTIL: Duration = Duration::from_secs(100);
 
-    fn enter(register: &Register, name: u8, generation: u64) -> Arc<Standing> {
-        register.enter(&[CertificateDer::from(vec![name])], UNTIL, generation)
+    /// Accepts whom it was told nothing of, and counts the questions.
+    #[derive(Default)]
+    struct Judge {
+        generation: AtomicU64,
+        answers: Mutex<HashMap<u8, Result<Duration, CertificateError>>>,
+        asked: AtomicU64,
+    }
+
+    impl Verify for Judge {
+        fn generation(&self) -> u64 {
+            self.generation.load(Ordering::Relaxed)
+        }
+
+        fn verify(&self, chain: &[CertificateDer<'_>], _: UnixTime) -> Option<Verdict> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let answer = self.answers.lock().unwrap().get(&chain[0][0]).cloned().unwrap_or(Ok(UNTIL));
+            Some(Verdict { generation: self.generation(), until: answer.map_err(Error::from) })
+        }
+    }
+
+    impl Judge {
+        /// The next generation answers this of a peer.
+        fn next(&self, name: u8, answer: Result<Duration, CertificateError>) {
+            self.answers.lock().unwrap().insert(name, answer);
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn hop() -> Hop {
+        Hop::Client(ListenerKey::At(([127, 0, 0, 1], 1).into()), None)
+    }
+
+    fn enter_by(register: &Register, judge: &Arc<Judge>, name: &[u8], until: Duration) -> Arc<Standing> {
+        let presented = Arc::default();
+        let voucher = Voucher { verifier: judge.clone(), generation: judge.generation(), until };
+        let chain = [CertificateDer::from(name.to_vec())];
+        register.enter(hop(), &Shown::Tls(&chain, Some(&presented), &voucher), 1, at(0))
+    }
+
+    /// A peer whose certificate, of this name, is accepted until it expires.
+    pub(crate) fn enter(register: &Register, name: u8, until: Duration) -> Arc<Standing> {
+        enter_by(register, &Arc::default(), &[name], until)
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -168,28 +338,38 @@ mod tests {
 
     #[test]
     fn one_peer_has_one_standing_and_each_generation_judges_it_once() {
-        let register = Register::default();
-        let (one, again, other) = (enter(&register, 1, 1), enter(&register, 1, 1), enter(&register, 2, 1));
+        let (register, judge) = (Register::default(), Arc::<Judge>::default());
+        let enter = |name: u8| enter_by(&register, &judge, &[name], UNTIL);
+        let (one, again, other) = (enter(1), enter(1), enter(2));
         assert!(Arc::ptr_eq(&one, &again) && !Arc::ptr_eq(&one, &other));
-        let judged = std::cell::Cell::new(0);
-        let revoked = |leaf: &CertificateDer<'_>, _: &[CertificateDer<'_>], _| {
-            judged.set(judged.get() + 1);
-            if leaf.as_ref() == [1] { Err(CertificateError::Revoked.into()) } else { Ok(UNTIL) }
-        };
-        register.examine(1, revoked, at(0));
-        assert_eq!(judged.get(), 0);
-        register.examine(2, revoked, at(0));
-        register.examine(2, revoked, at(0));
-        assert_eq!(judged.get(), 2);
+        let asked = || judge.asked.load(Ordering::Relaxed);
+        register.examine(at(0));
+        assert_eq!(asked(), 0);
+        judge.next(1, Err(CertificateError::Revoked));
+        register.examine(at(0));
+        register.examine(at(0));
+        assert_eq!(asked(), 2);
         assert_eq!((one.withdrawn(at(0)), other.withdrawn(at(0))), (Some(Withdrawal::Revoked), None));
         // What was taken back is given back.
-        register.examine(3, |_, _, _| Ok(UNTIL), at(0));
+        judge.next(1, Ok(UNTIL));
+        register.examine(at(0));
         assert_eq!(one.withdrawn(at(0)), None);
     }
 
     #[test]
+    fn who_is_entered_by_a_generation_that_has_passed_is_judged_at_once() {
+        let (register, judge) = (Register::default(), Arc::<Judge>::default());
+        judge.next(1, Err(CertificateError::Revoked));
+        let presented = Arc::default();
+        let voucher = Voucher { verifier: judge, generation: 0, until: UNTIL };
+        let chain = [CertificateDer::from(vec![1])];
+        let late = register.enter(hop(), &Shown::Tls(&chain, Some(&presented), &voucher), 1, at(0));
+        assert_eq!(late.withdrawn(at(0)), Some(Withdrawal::Revoked));
+    }
+
+    #[test]
     fn a_certificate_expires_without_being_judged() {
-        let standing = enter(&Register::default(), 1, 1);
+        let standing = enter(&Register::default(), 1, UNTIL);
         assert_eq!(
             (standing.withdrawn(at(100)), standing.withdrawn(at(101))),
             (None, Some(Withdrawal::Expired))
@@ -198,16 +378,24 @@ mod tests {
 
     #[test]
     fn a_chain_holds_for_as_long_as_the_last_verdict_on_it_says() {
-        let register = Register::default();
-        let standing = enter(&register, 1, 1);
+        let (register, judge) = (Register::default(), Arc::<Judge>::default());
+        judge.next(1, Ok(UNTIL));
+        let enter = |until, generation| {
+            let voucher = Voucher { verifier: judge.clone(), generation, until: Duration::from_secs(until) };
+            let chain = [CertificateDer::from(vec![1])];
+            register.enter(hop(), &Shown::Tls(&chain, Some(&Arc::default()), &voucher), 1, at(0))
+        };
+        let standing = enter(100, 1);
         // Let in again a second time, by a way that holds for longer; a generation before has no say.
-        register.enter(&standing.chain, Duration::from_secs(200), 1);
-        register.enter(&standing.chain, Duration::from_secs(901), 0);
+        enter(200, 1);
+        enter(901, 0);
         assert_eq!(standing.withdrawn(at(200)), None);
         assert_eq!(standing.withdrawn(at(201)), Some(Withdrawal::Expired));
-        register.examine(2, |_, _, _| Ok(Duration::from_secs(150)), at(0));
+        judge.next(1, Ok(Duration::from_secs(150)));
+        register.examine(at(0));
         assert_eq!(standing.withdrawn(at(151)), Some(Withdrawal::Expired));
-        register.examine(3, |_, _, _| Err(CertificateError::UnknownRevocationStatus.into()), at(0));
+        judge.next(1, Err(CertificateError::UnknownRevocationStatus));
+        register.examine(at(0));
         assert_eq!(standing.withdrawn(at(150)), None);
         assert_eq!(standing.withdrawn(at(151)), Some(Withdrawal::Expired));
     }
@@ -229,7 +417,7 @@ mod tests {
     fn peers_that_have_left_are_forgotten() {
         let register = Register::default();
         for round in 0..1000_u32 {
-            register.enter(&[CertificateDer::from(round.to_be_bytes().to_vec())], UNTIL, 1);
+            enter_by(&register, &Arc::default(), &round.to_be_bytes(), UNTIL);
         }
         assert!(register.lock().len() < 100, "{}", register.lock().len());
     }

@@ -53,7 +53,7 @@ impl InProcess {
         } else {
             panic!("no gateway: {:?}", cli.command)
         };
-        let gateway = Gateway::prepare(configuration.expect("a configuration")).expect("prepared");
+        let gateway = Gateway::prepare(configuration.expect("a configuration"), None).expect("prepared");
         let (sender, lines) = channel();
         let (signals, obeyed) = mpsc::channel(1);
         let (records, _) = Lines::start("access log", Told(sender)).expect("a writer");

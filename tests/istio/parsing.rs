@@ -2,13 +2,15 @@
 
 use crate::judge::{accepted, compile, head, refused, workload};
 use twinlock::config::resource;
+use twinlock::config::sources::Reading;
 use twinlock::plan::Role;
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/istio/manifests");
 
 /// The files of a folder of manifests.
 pub fn manifests(folder: &str) -> Vec<String> {
-    let (texts, unreadable) = twinlock::config::sources::read(&[format!("{MANIFESTS}/{folder}").into()]);
+    let Reading { texts, unreadable, .. } =
+        twinlock::config::sources::read(&[format!("{MANIFESTS}/{folder}").into()]);
     assert!(unreadable.is_empty() && !texts.is_empty(), "{folder}");
     texts.into_iter().map(|(_, text)| text).collect()
 }

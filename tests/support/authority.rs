@@ -190,11 +190,16 @@ impl Leaf {
         Self::new(names, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// For a workload of a mesh, which is client and server under one name.
-    pub fn workload(spiffe: &str) -> Self {
-        let mut leaf = Self::server(&[spiffe]);
+    /// For a client and server with these names.
+    pub fn workload_of(names: &[&str]) -> Self {
+        let mut leaf = Self::server(names);
         leaf.0.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
         leaf
+    }
+
+    /// For a workload of a mesh, which is client and server under one name.
+    pub fn workload(spiffe: &str) -> Self {
+        Self::workload_of(&[spiffe])
     }
 
     fn new(names: &[&str], usage: ExtendedKeyUsagePurpose) -> Self {
