@@ -63,7 +63,7 @@ fn run_resources(given: RunFlags) -> Result<u8, String> {
     if let Some(configuration) = configuration {
         return gateway(configuration, Some(folder));
     }
-    show(&mut std::io::stderr(), &report.render(std::io::stderr().is_terminal()));
+    show(&mut std::io::stderr(), &report.render(colour(&std::io::stderr()) == Colour::On));
     Ok(USAGE)
 }
 
@@ -81,7 +81,7 @@ fn check(given: &CheckFlags) -> Result<u8, String> {
             report.add("--credentials", problem);
         }
     }
-    let text = if json { report.json() } else { report.render(std::io::stdout().is_terminal()) };
+    let text = if json { report.json() } else { report.render(colour(&std::io::stdout()) == Colour::On) };
     show(&mut std::io::stdout(), &text);
     Ok(match (report.errors(), report.warnings()) {
         (0, 0) => OK,
@@ -100,7 +100,7 @@ fn check(given: &CheckFlags) -> Result<u8, String> {
 fn explain_plan(given: &ExplainFlags) -> Result<u8, String> {
     let (configuration, report) = istio::load(&given.workload, &given.process, None);
     let Some(Configuration { plan, .. }) = configuration else {
-        show(&mut std::io::stderr(), &report.render(std::io::stderr().is_terminal()));
+        show(&mut std::io::stderr(), &report.render(colour(&std::io::stderr()) == Colour::On));
         return Ok(USAGE);
     };
     let asks = [
@@ -200,7 +200,7 @@ fn show_certificates(given: &CertsFlags) -> Result<u8, String> {
     for directory in &given.directory {
         sheets.extend(certs::sheets(directory, clock::wall())?);
     }
-    let text = if given.json { json(&sheets)? } else { certs::table(&sheets, colour()) };
+    let text = if given.json { json(&sheets)? } else { certs::table(&sheets, colour(&std::io::stdout())) };
     say(&mut std::io::stdout(), text.trim_end());
     Ok(if sheets.iter().all(certs::Sheet::is_well) { OK } else { CUT })
 }
@@ -210,7 +210,7 @@ fn try_handshake(given: &ProbeFlags) -> Result<u8, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| StartError::System(error).to_string())?;
     let findings = runtime.block_on(probe::run(probe, clock::wall()))?;
-    let text = if given.json { json(&findings)? } else { probe::text(&findings, colour()) };
+    let text = if given.json { json(&findings)? } else { probe::text(&findings, colour(&std::io::stdout())) };
     say(&mut std::io::stdout(), text.trim_end());
     Ok(if findings.accepted { OK } else { CUT })
 }
@@ -220,9 +220,9 @@ fn json(value: &impl serde::Serialize) -> Result<String, String> {
 }
 
 /// Colour is for people at a terminal who have not said otherwise (no-color.org).
-fn colour() -> Colour {
+fn colour(stream: &impl IsTerminal) -> Colour {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if std::io::stdout().is_terminal() && !unwanted { Colour::On } else { Colour::Off }
+    if stream.is_terminal() && !unwanted { Colour::On } else { Colour::Off }
 }
 
 fn mint(given: DevCertsFlags) -> Result<u8, String> {

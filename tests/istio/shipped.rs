@@ -119,6 +119,65 @@ fn check_says_by_its_exit_code_whether_there_are_errors_or_with_strict_warnings(
     assert!(!out.contains('\u{1b}'));
 }
 
+/// One of everything that a report can tell.
+const MISTAKEN: &str = "apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: d, namespace: apps}
+spec:
+  host: db.example
+  trafficPolicy:
+    tls: {mode: MUTUAL, credentialname: c}
+    portLevelSettings: [{port: {number: 3306}, tls: {mode: SIMPEL}}]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: g}
+spec: {servers: [{port: {number: 1, name: a, protocol: TLS}, hosts: [a.b], tls: {mode: PASSTHROUGH, credentialName: c}}]}
+---
+{apiVersion: v1, kind: Pod}
+";
+
+#[test]
+fn a_report_tells_all_at_once_where_what_and_what_was_meant_and_counts_last() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("in.yaml");
+    std::fs::write(&file, MISTAKEN).expect("written");
+    let (code, out, _) = look("check", path(&file), &["--role=ingress"]);
+    let expected = "\
+error: in.yaml:7:25: DestinationRule apps/d: spec.trafficPolicy.tls.credentialname: expected a known field, found \"credentialname\"
+  7 |     tls: {mode: MUTUAL, credentialname: c}
+    |                         ^
+  help: did you mean \"credentialName\"?
+error: in.yaml:8:60: DestinationRule apps/d: spec.trafficPolicy.portLevelSettings[0].tls.mode: expected one of DISABLE, SIMPLE, MUTUAL, ISTIO_MUTUAL (did you mean SIMPLE?), found the string \"SIMPEL\"
+  8 |     portLevelSettings: [{port: {number: 3306}, tls: {mode: SIMPEL}}]
+    |                                                            ^
+warning: in.yaml:13:117: Gateway default/g: spec.servers[0].tls.credentialName: credentialName has no effect with PASSTHROUGH, where TLS does not end here
+  13 | spec: {servers: [{port: {number: 1, name: a, protocol: TLS}, hosts: [a.b], tls: {mode: PASSTHROUGH, credentialName: c}}]}
+     |                                                                                                                     ^
+note: in.yaml:15:24: Pod: kind: passed over, it is not for a gateway: Pod
+  15 | {apiVersion: v1, kind: Pod}
+     |                        ^
+2 errors, 1 warning
+";
+    assert_eq!((code, out.replace(&format!("{}/", path(folder.path())), "").as_str()), (2, expected));
+    if !support::has(&["script"]) {
+        return;
+    }
+    let command = format!("{} check --role=ingress --config {}", support::BINARY, path(&file));
+    let on_terminal = |no_colour: &str| {
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]).stdin(std::process::Stdio::null());
+        script.env("NO_COLOR", no_colour);
+        support::finish(script).1
+    };
+    let shown = on_terminal("");
+    assert!(
+        shown.contains("\x1b[1;31merror\x1b[0m: ") && shown.contains("\x1b[1;33mwarning\x1b[0m: "),
+        "{shown}"
+    );
+    assert!(!on_terminal("1").contains('\x1b'));
+}
+
 #[test]
 fn check_judges_the_credentials_too_if_there_are_any() {
     let credentials = Credentials::new();

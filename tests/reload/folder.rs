@@ -8,7 +8,7 @@ use crate::support::socket::{Backend, connect, echo};
 use crate::support::wait_until;
 
 #[test]
-fn what_is_wrong_is_told_once_with_its_line_and_the_old_plan_stays() {
+fn w5_what_is_wrong_is_told_once_with_its_line_and_the_old_plan_stays() {
     let backend = Backend::echo();
     let text = entry("a.example", 3306, backend.address);
     let poll = [SIDECAR, &["--credentials-poll=20ms"]].concat();

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use twinlock::credentials::certificate::{Facts, hex};
+
 use crate::scene::{AT_ONCE, INGRESS, SIDECAR, Scene, entry, mutual, originate, server};
 use crate::support::authority::{Identity, Leaf};
 use crate::support::peer::{self, TlsClient};
@@ -39,6 +41,31 @@ fn a_name_that_is_listed_no_more_ends_its_connections_and_no_others() {
         (&"bad.example".into(), &1.into()),
         "{record}"
     );
+    echo(&mut stays, "still permitted");
+    open(&scene, Some(&good));
+}
+
+#[test]
+fn a_pin_that_is_listed_no_more_ends_its_connections_and_no_others() {
+    let backend = Backend::echo();
+    let pinned = |identities: &[&Identity]| {
+        let hash = |identity: &&Identity| {
+            let facts = Facts::parse(identity.leaf()).expect("a certificate");
+            format!("\"{}\"", hex(&facts.fingerprints.certificate))
+        };
+        let hashes: Vec<_> = identities.iter().map(hash).collect();
+        format!("{{mode: MUTUAL, credentialName: c, verifyCertificateHash: [{}]}}", hashes.join(", "))
+    };
+    let scene = ingress(backend.address, &mutual(&[]));
+    let (good, bad) = (named(&scene, "good.example"), named(&scene, "bad.example"));
+    let follow = |identities: &[&Identity]| {
+        scene.follow("g.yaml", &server(13306, "ingress", &pinned(identities), "db.example"));
+    };
+    follow(&[&good, &bad]);
+    let (mut stays, mut goes) = (open(&scene, Some(&good)), open(&scene, Some(&bad)));
+    follow(&[&good]);
+    assert_eq!(ending(&mut goes), Ending::Reset);
+    assert_eq!(scene.program.record()["outcome"], "peer_permission_withdrawn");
     echo(&mut stays, "still permitted");
     open(&scene, Some(&good));
 }
