@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "criterion's macros make functions without")]
 
 mod link;
+mod resumption;
 
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
@@ -133,5 +134,5 @@ fn access_log(criterion: &mut Criterion) {
     group.bench_function("json", |bencher| bencher.iter(|| black_box(&entry).json()));
 }
 
-criterion_group!(benches, seal, open, handshake, route, identity, access_log);
+criterion_group!(benches, seal, open, handshake, resumption::resumption, route, identity, access_log);
 criterion_main!(benches);
