@@ -16,6 +16,7 @@ use crate::config::server::Probe;
 use crate::credentials::certificate::Facts;
 use crate::credentials::store::{Change, Store};
 use crate::plan::authorize::{Rules, authorize};
+use crate::tls;
 use crate::tls::handshake::{self, Established, Failure, HandshakeError};
 use crate::tls::originate::{Originations, originate};
 use crate::tls::presented::Presented;
@@ -101,6 +102,8 @@ pub async fn run(probe: Probe, now: SystemTime) -> Result<Findings, String> {
         }
     };
     findings.address = stream.peer_addr().ok();
+    // What is told is the time of the handshake, not that of a process that has just started.
+    tls::warm_up();
     let begun = Instant::now();
     let deadline = begun + probe.timeout;
     match originate(&originations, &route, &stream, deadline).await {

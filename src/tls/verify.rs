@@ -17,6 +17,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
+use super::presented::Presented;
 use super::{PROVIDER, presented};
 use crate::credentials::certificate::{self, hex};
 use crate::credentials::trust::{Revocation, TrustBundle};
@@ -84,12 +85,9 @@ impl ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Duration, Error> {
-        let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
-        let presented = presented::note(end_entity, &leaf)?;
-        let identity = &presented.identity;
         let usage = KeyUsage::client_auth();
-        let cas = self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked);
-        let until = cas.map_err(into_rustls)?.min(presented.not_after);
+        let (leaf, presented, until) = vouched_for(&self.trust, end_entity, intermediates, now, usage)?;
+        let identity = &presented.identity;
         if !self.names.is_empty() && !self.names.iter().any(|name| name.matches(identity)) {
             note_mismatch(&self.names, identity);
             return Err(CertificateError::ApplicationVerificationFailure.into());
@@ -170,12 +168,9 @@ impl ServerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Duration, Error> {
-        let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
-        let presented = presented::note(end_entity, &leaf)?;
-        let identity = &presented.identity;
         let usage = KeyUsage::server_auth();
-        let cas = self.trust.verify(&leaf, intermediates, now, usage, Revocation::Checked);
-        let until = cas.map_err(into_rustls)?.min(presented.not_after);
+        let (leaf, presented, until) = vouched_for(&self.trust, end_entity, intermediates, now, usage)?;
+        let identity = &presented.identity;
         match &self.names {
             ServerNames::Host(name) => leaf.verify_is_valid_for_subject_name(name).map_err(|error| {
                 note_mismatch(&[name.to_str()], identity);
@@ -238,6 +233,22 @@ impl fmt::Debug for ServerVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerVerifier").finish_non_exhaustive()
     }
+}
+
+/// Checks the chain of either side: the certificate, what it says, and when the first of its chain expires, in
+/// seconds since 1970.
+fn vouched_for<'der>(
+    trust: &TrustBundle,
+    end_entity: &'der CertificateDer<'der>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+    usage: KeyUsage,
+) -> Result<(EndEntityCert<'der>, Arc<Presented>, Duration), Error> {
+    let leaf = EndEntityCert::try_from(end_entity).map_err(into_rustls)?;
+    let presented = presented::note(end_entity, &leaf)?;
+    let cas = trust.verify(&leaf, intermediates, now, usage, Revocation::Checked).map_err(into_rustls)?;
+    let until = cas.min(presented.not_after);
+    Ok((leaf, presented, until))
 }
 
 /// Leaves the names that did not match for whoever tells of the failure.
