@@ -110,16 +110,10 @@ fn a_terminal_is_shown_colours_and_nothing_else_is() {
     if !support::has(&["script"]) {
         return;
     }
-    let command = format!("{} certs {}", support::BINARY, path(&directory));
-    let on_terminal = |no_colour: &str| {
-        let mut script = std::process::Command::new("script");
-        script.args(["-qec", &command, "/dev/null"]).stdin(std::process::Stdio::null());
-        script.env("NO_COLOR", no_colour);
-        support::finish(script).1
-    };
-    let shown = on_terminal("");
+    let arguments = ["certs", path(&directory)];
+    let shown = support::on_terminal(&arguments, "");
     assert!([1, 2].iter().any(|days| shown.contains(&format!("\x1b[31m{days} days left\x1b[0m"))), "{shown}");
-    assert!(!on_terminal("1").contains('\x1b'));
+    assert!(!support::on_terminal(&arguments, "1").contains('\x1b'));
 }
 
 #[test]

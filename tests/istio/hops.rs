@@ -150,16 +150,18 @@ impl Inbound {
     }
 
     /// What a client speaks that trusts the mesh. It knows the server by its SPIFFE ID, so its name does not count.
-    fn config(&self, identity: Option<&Identity>, protocol: &str) -> ClientConfig {
+    fn config(&self, identity: Option<&Identity>, protocols: &str) -> ClientConfig {
         let root = &self.credentials.server_mesh.certificate;
         let mut config = peer::client_config(root, identity, rustls::ALL_VERSIONS);
         peer::by_chain_alone(&mut config, root);
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        config.alpn_protocols = protocols.split(' ').map(|protocol| protocol.as_bytes().to_vec()).collect();
         config
     }
 
-    /// TLS that ends at the sidecar: the application sees what is inside.
+    /// TLS that ends at the sidecar: the application sees what is inside. `istio` is agreed on if it is offered,
+    /// and nothing else: its sibling begins with messages of its own.
     fn terminates(&self, config: ClientConfig) {
+        let offered = config.alpn_protocols.contains(&b"istio".to_vec());
         let mut client = peer::connect(self.sidecar.address, config);
         client.write_all(b"from within").expect("written");
         client.flush().expect("flushed");
@@ -167,6 +169,7 @@ impl Inbound {
         expect(&mut application, "from within");
         application.write_all(b"answered").expect("written");
         expect(&mut client, "answered");
+        assert_eq!(client.conn.alpn_protocol(), offered.then_some(&b"istio"[..]));
     }
 
     /// Bytes of which the application sees each as it was sent, and its own come back as they are.
@@ -186,8 +189,15 @@ impl Inbound {
 fn t20_permissive_ends_tls_of_the_mesh_and_carries_all_else_as_it_is() {
     let inbound = Inbound::with("PERMISSIVE");
     let ingress = inbound.workload(INGRESS_ID);
-    for protocol in ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"] {
-        inbound.terminates(inbound.config(Some(&ingress), protocol));
+    for protocols in [
+        "istio",
+        "istio-peer-exchange",
+        "istio-peer-exchange istio",
+        "istio-http/1.0",
+        "istio-http/1.1",
+        "istio-h2",
+    ] {
+        inbound.terminates(inbound.config(Some(&ingress), protocols));
         let record = inbound.sidecar.record();
         assert_eq!(
             (&record["sni"], &record["downstream"]["peer"]["identity"]),
@@ -217,8 +227,8 @@ fn t20_permissive_ends_tls_of_the_mesh_and_carries_all_else_as_it_is() {
 fn t20_strict_ends_all_tls_and_closes_the_rest() {
     let inbound = Inbound::with("STRICT");
     let ingress = inbound.workload(INGRESS_ID);
-    for protocol in ["istio", "anything"] {
-        inbound.terminates(inbound.config(Some(&ingress), protocol));
+    for protocols in ["istio", "anything"] {
+        inbound.terminates(inbound.config(Some(&ingress), protocols));
     }
     let mut stranger = peer::connect(inbound.sidecar.address, inbound.config(None, "istio"));
     assert_eq!(alert(&mut stranger), AlertDescription::CertificateRequired);

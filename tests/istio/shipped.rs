@@ -163,19 +163,13 @@ note: in.yaml:15:24: Pod: kind: passed over, it is not for a gateway: Pod
     if !support::has(&["script"]) {
         return;
     }
-    let command = format!("{} check --role=ingress --config {}", support::BINARY, path(&file));
-    let on_terminal = |no_colour: &str| {
-        let mut script = std::process::Command::new("script");
-        script.args(["-qec", &command, "/dev/null"]).stdin(std::process::Stdio::null());
-        script.env("NO_COLOR", no_colour);
-        support::finish(script).1
-    };
-    let shown = on_terminal("");
+    let arguments = ["check", "--role=ingress", "--config", path(&file)];
+    let shown = support::on_terminal(&arguments, "");
     assert!(
         shown.contains("\x1b[1;31merror\x1b[0m: ") && shown.contains("\x1b[1;33mwarning\x1b[0m: "),
         "{shown}"
     );
-    assert!(!on_terminal("1").contains('\x1b'));
+    assert!(!support::on_terminal(&arguments, "1").contains('\x1b'));
 }
 
 #[test]

@@ -317,6 +317,14 @@ pub fn run(arguments: &[&str]) -> (i32, String, String) {
     finish(command(arguments))
 }
 
+/// What the program prints with these arguments on a terminal, which `script` plays.
+pub fn on_terminal(arguments: &[&str], no_colour: &str) -> String {
+    let command = format!("{BINARY} {}", arguments.join(" "));
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).env("NO_COLOR", no_colour);
+    finish(script).1
+}
+
 /// Runs a command to its end, which must not print more than a pipe holds: exit code, standard output,
 /// standard error.
 pub fn finish(mut command: Command) -> (i32, String, String) {
