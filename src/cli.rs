@@ -195,6 +195,11 @@ pub struct ProcessFlags {
     /// End a connection on which nothing moved for this long [default: never].
     #[arg(long, env = "TWINLOCK_IDLE_TIMEOUT", value_name = "TIME")]
     pub idle_timeout: Option<String>,
+    /// End a connection to a peer that acknowledges nothing of what it was sent for this long, or that does not read
+    /// [default: what the system does, which is about 15 minutes for a peer that vanished, and never for one that
+    /// does not read].
+    #[arg(long, env = "TWINLOCK_USER_TIMEOUT", value_name = "TIME")]
+    pub user_timeout: Option<String>,
     /// A connection whose peer's certificate expired or was revoked, or whose CA was removed, is closed when nothing
     /// moves on it, at the latest after this time.
     #[arg(long, env = "TWINLOCK_REVOKED_GRACE", value_name = "TIME", default_value = "30s")]

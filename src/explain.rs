@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::credentials::certificate::{Facts, hex};
-use crate::plan::cluster::{Balance, Cluster};
+use crate::plan::cluster::{Balance, Cluster, Idle, Outliers, Resolution};
 use crate::plan::{
     Accept, ClientCertificate, Entrance, Host, Listener, Originate, Plan, Route, ServerIdentity, Trust, route,
 };
@@ -146,6 +146,30 @@ fn places(cluster: &Cluster) -> String {
     places.collect::<Vec<_>>().join(", ")
 }
 
+/// What holds for the connections to an upstream, as far as anybody has said anything.
+fn terms(cluster: &Cluster) -> Vec<String> {
+    let Cluster { pool, outliers, proxy_header, .. } = cluster;
+    let several = cluster.endpoints.len() > 1 || cluster.resolution == Resolution::Endpoints;
+    let ejects = |Outliers { failures, ejection_base, .. }: &Outliers| {
+        format!("leaves an endpoint alone for {ejection_base:?} after {failures} failures in a row")
+    };
+    [
+        several.then(|| format!("chooses endpoints {}", cluster.balance)),
+        outliers.as_ref().map(ejects),
+        pool.connections_max.map(|max| format!("at most {max} connections")),
+        match pool.idle {
+            Idle::AsProcess => None,
+            Idle::Never => Some("idle for as long as they like".into()),
+            Idle::After(time) => Some(format!("idle for {time:?} at most")),
+        },
+        pool.age_max.map(|age| format!("open for {age:?} at most")),
+        proxy_header.map(|version| format!("told who the client is by PROXY {version:?}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// For a person.
 pub fn text(plan: &Plan) -> String {
     let mut text = String::new();
@@ -191,6 +215,10 @@ fn lead(text: &mut String, route: &Route) {
             .as_ref()
             .map_or("plaintext".to_owned(), |originate| originated(originate));
         let _ = writeln!(text, "      by {how}    {}", target.cluster.origin);
+        let terms = terms(&target.cluster);
+        if !terms.is_empty() {
+            let _ = writeln!(text, "      {}", terms.join(", "));
+        }
     }
 }
 
@@ -203,6 +231,7 @@ pub fn json(plan: &Plan) -> String {
             let ways: Vec<Value> = ways(listener).iter().map(|way| {
                 let targets: Vec<Value> = way.route.targets.iter().map(|target| json!({
                     "cluster": target.cluster.name, "weight": target.weight, "endpoints": places(&target.cluster),
+                    "terms": terms(&target.cluster),
                     "tls": target.cluster.originate.as_ref().map(|originate| originated(originate)),
                     "origin": target.cluster.origin.to_string(),
                 })).collect();

@@ -175,6 +175,7 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
     let credentials_poll = positive("--credentials-poll", &flags.credentials_poll, report);
     let connect_timeout = positive("--connect-timeout", &flags.connect_timeout, report);
     let idle_timeout = flags.idle_timeout.as_deref().map(|text| positive("--idle-timeout", text, report));
+    let user_timeout = flags.user_timeout.as_deref().map(|text| positive("--user-timeout", text, report));
     let revoked_grace = report.note("--revoked-grace", duration::parse(&flags.revoked_grace));
     let age = flags.max_connection_age.as_deref();
     let connection_age_max = age.map(|text| positive("--max-connection-age", text, report));
@@ -194,6 +195,10 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
         connections_max: connections_max?,
         handshakes_max: handshakes_max?,
         idle_timeout: match idle_timeout {
+            Some(timeout) => Some(timeout?),
+            None => None,
+        },
+        user_timeout: match user_timeout {
             Some(timeout) => Some(timeout?),
             None => None,
         },

@@ -4,6 +4,7 @@
 //! What is known of the endpoints while the gateway runs (who is busy, who fails) is not here but in
 //! `upstream`; a new plan finds it there by the role and the name.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +98,18 @@ pub enum Balance {
     Random,
     /// The client's address decides.
     SourceAddress,
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InOrder => "in order",
+            Self::RoundRobin => "in turn",
+            Self::LeastRequest => "by the fewer connections of two",
+            Self::Random => "at random",
+            Self::SourceAddress => "by the client's address",
+        })
+    }
 }
 
 /// The header of the PROXY protocol (Istio `ProxyProtocol`).

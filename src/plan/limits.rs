@@ -15,6 +15,9 @@ pub struct Limits {
     pub handshakes_max: usize,
     /// No byte in either direction for this long ends a connection; `None` never does.
     pub idle_timeout: Option<Duration>,
+    /// What was sent and is not taken or acknowledged for this long ends a connection (RFC 5482, tcp(7)
+    /// `TCP_USER_TIMEOUT`); `None` leaves it to the system.
+    pub user_timeout: Option<Duration>,
     /// How long open connections may go on after the order to stop.
     pub drain_timeout: Duration,
     /// What TLS that ends without close_notify does to the other side.

@@ -82,6 +82,7 @@ async fn begin(
 ) -> Option<Pin<Box<impl Future<Output = ()> + Send>>> {
     let mut record = Record::open(context.clone(), listener.clone(), place.live().clone(), client);
     let socket = Socket::accepted(stream);
+    socket.user_timeout(context.plan.limits.user_timeout);
     let set_up = {
         let phase = pin!(set_up(&context, &listener, &place, socket, client, &mut record));
         or_ordered(place.live(), phase).await
@@ -182,7 +183,9 @@ async fn reach(
             Err(error) => return Err(failure.unwrap_or_else(|| dial_outcome(error))),
         };
         record.upstream_address(stream.peer_addr().ok());
-        match secure(context, cluster, Socket::dialled(stream, cluster.pool.keepalive), record).await {
+        let socket = Socket::dialled(stream, cluster.pool.keepalive);
+        socket.user_timeout(context.plan.limits.user_timeout);
+        match secure(context, cluster, socket, record).await {
             Ok(leg) => return Ok((leg, dialling.settle(visit))),
             Err(outcome) => {
                 let account = outcome.account();

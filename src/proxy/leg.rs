@@ -45,6 +45,14 @@ impl Socket {
         Self { stream, clean: false, short: false }
     }
 
+    /// Has the kernel give up a peer that takes nothing of what it was sent for this long; `None` changes nothing.
+    pub fn user_timeout(&self, timeout: Option<Duration>) {
+        if timeout.is_some() {
+            // Fails only on a socket that is broken already.
+            let _ = SockRef::from(&self.stream).set_tcp_user_timeout(timeout);
+        }
+    }
+
     /// Makes the close of a socket a reset.
     pub fn reset(socket: &impl AsFd) {
         // Fails only on a socket that is broken already.

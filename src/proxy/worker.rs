@@ -257,6 +257,7 @@ mod tests {
             connections_max,
             handshakes_max: 2,
             idle_timeout: None,
+            user_timeout: None,
             drain_timeout: Duration::from_secs(1),
             on_truncation: OnTruncation::Reset,
             credentials_poll: Duration::from_secs(1),

@@ -96,7 +96,9 @@ fn a_duration_without_a_unit_or_of_nothing_is_refused() {
     ] {
         check(&EGRESS, option, &["10", "1.5s", "", "1d", "s"], malformed);
     }
-    for option in ["--handshake-timeout", "--connect-timeout", "--idle-timeout", "--credentials-poll"] {
+    for option in
+        ["--handshake-timeout", "--connect-timeout", "--idle-timeout", "--user-timeout", "--credentials-poll"]
+    {
         check(&INGRESS, option, &["0s", "0ms"], "expected a duration above zero");
     }
 }

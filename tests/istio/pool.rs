@@ -1,9 +1,11 @@
 //! How many connections an upstream may have, and how long they last: R25, and `connectionPool.tcp`.
 
+use std::io::ErrorKind;
+
 use crate::judge::{at, compile, upstream, warned, workload};
 use crate::routing::SIDECAR;
 use crate::service::{Service, addresses, fixed, greeted, greeters, resources};
-use crate::support::socket::{Ending, connect, echo, ending};
+use crate::support::socket::{Backend, Ending, connect, echo, ending};
 use crate::support::wait_until;
 
 #[test]
@@ -102,4 +104,27 @@ fn keepalive_is_as_the_rule_says() {
     wait_until("the timer of keepalive, a thousand seconds on", || {
         timer(port).is_some_and(|(which, when)| which == KEEPALIVE && (90_000..=100_000).contains(&when))
     });
+}
+
+/// Writes until the other end has had enough; says how it said so.
+fn write_on(stream: &mut std::net::TcpStream) -> ErrorKind {
+    let chunk = vec![0; 64 << 10];
+    loop {
+        if let Err(error) = std::io::Write::write(stream, &chunk) {
+            return error.kind();
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_given_up_after_the_user_timeout() {
+    let backend = Backend::start();
+    let service = Service::start(&fixed(&[backend.address]), "", &["--user-timeout", "1s"]);
+    for deaf in ["upstream", "downstream"] {
+        let (mut client, mut server) = (connect(service.program.address), backend.accept());
+        let end = if deaf == "upstream" { write_on(&mut client) } else { write_on(&mut server) };
+        assert!(matches!(end, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{end}");
+        let record = service.program.record();
+        assert_eq!([&record["outcome"], &record["closed_by"]], ["reset", deaf], "{record}");
+    }
 }

@@ -11,7 +11,7 @@ use crate::routing::SIDECAR;
 use crate::service::{Service, addresses, fixed, greeted, greeters, resources};
 use crate::support::authority::{Authority, Identity, Leaf};
 use crate::support::peer;
-use crate::support::socket::{Ending, Refusing, attempt, connect};
+use crate::support::socket::{Backend, Ending, Refusing, attempt, connect};
 use crate::support::{self, Certs, HOST, wait_until};
 
 /// Sixteen clients on one machine.
@@ -70,6 +70,22 @@ fn by_default_the_endpoint_with_fewer_connections_is_taken() {
         })
         .collect();
     assert_eq!(refilled, [one; 5]);
+}
+
+#[test]
+fn explain_says_what_holds_for_the_connections() {
+    let config = tempfile::tempdir().expect("a directory");
+    let rule = "trafficPolicy: {outlierDetection: {maxEjectionPercent: 50}, proxyProtocol: {version: V2}, \
+                connectionPool: {tcp: {maxConnections: 7, idleTimeout: 60s, maxConnectionDuration: 1h}}}";
+    let endpoints = fixed(&[([10, 0, 0, 1], 1).into(), ([10, 0, 0, 2], 1).into()]);
+    std::fs::write(config.path().join("service.yaml"), resources(&endpoints, rule)).expect("written");
+    let (code, out, err) =
+        support::run(&["explain", "--role=sidecar", "--config", support::path(config.path())]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let expected = "chooses endpoints by the fewer connections of two, leaves an endpoint alone for 30s after 5 \
+                    failures in a row, at most 7 connections, idle for 60s at most, open for 3600s at most, \
+                    told who the client is by PROXY V2";
+    assert!(out.contains(expected), "{out}");
 }
 
 #[test]
@@ -171,25 +187,69 @@ fn r26_with_every_endpoint_ejected_connections_are_closed_at_once_and_say_why() 
     }
 }
 
+/// A service at these endpoints by mutual TLS, that ejects an endpoint after so many failures.
+fn mutual(certs: &Certs, endpoints: &[SocketAddr], failures: u32, more: &[&str]) -> Service {
+    let credentials = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::symlink(certs.egress(), credentials.path().join("c")).expect("linked");
+    let rule = format!(
+        "workloadSelector: {{matchLabels: {{app: a}}}}, trafficPolicy: {{tls: {{mode: MUTUAL, credentialName: c, sni: {HOST}}}, \
+         loadBalancer: {{simple: ROUND_ROBIN}}, outlierDetection: {{consecutive5xxErrors: {failures}, maxEjectionPercent: 100}}}}"
+    );
+    Service::with(Some(credentials), &fixed(endpoints), &rule, &[&["--labels=app=a"], more].concat())
+}
+
+#[test]
+fn an_endpoint_that_stalls_in_the_handshake_is_passed_over_after_the_handshake_deadline() {
+    let (certs, stalled) = (Certs::mint(), Backend::start());
+    let identity = Authority::of(&certs).issue(&Leaf::server(&[HOST]));
+    let good = peer::Server::start(peer::server_config(&identity, None));
+    let service = mutual(&certs, &[stalled.address, good.address], 1, &["--handshake-timeout", "1s"]);
+    let clients = [(); 2].map(|()| connect(service.program.address));
+    let servers = [(); 2].map(|()| good.accept());
+    drop((clients, servers));
+    service.program.wait_for_stderr("after 1 failures in a row, the last: handshake_timeout");
+}
+
+/// A port whose host answers nothing: the kernel drops who comes while as many wait as may.
+fn black_hole() -> (TcpListener, Vec<std::net::TcpStream>, SocketAddr) {
+    let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    hole.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    hole.listen(0).expect("it listens");
+    let hole = TcpListener::from(hole);
+    let address = hole.local_addr().expect("its address");
+    let brief = std::time::Duration::from_millis(200);
+    let waiting: Vec<_> =
+        (0..8).map_while(|_| std::net::TcpStream::connect_timeout(&address, brief).ok()).collect();
+    assert!(waiting.len() < 8, "the queue has an end");
+    (hole, waiting, address)
+}
+
+#[test]
+fn an_endpoint_that_answers_nothing_has_its_share_of_the_connect_deadline_and_no_more() {
+    let ([good], (_hole, _waiting, nowhere)) = (greeters::<1>(), black_hole());
+    let policy = |timeout: &str| {
+        format!(
+            "loadBalancer: {{simple: ROUND_ROBIN}}, connectionPool: {{tcp: {{connectTimeout: {timeout}}}}}, \
+             outlierDetection: {{consecutive5xxErrors: 1, maxEjectionPercent: 100}}"
+        )
+    };
+    let service = Service::at(&[nowhere, good.address], &policy("4s"));
+    assert_eq!([service.ask(), service.ask()], [good.address.port(); 2]);
+    service.program.wait_for_stderr("after 1 failures in a row, the last: no answer in time");
+    let alone = Service::at(&[nowhere], &policy("1s"));
+    assert_eq!(attempt(alone.program.address, b""), Ending::Reset);
+    let record = alone.program.record();
+    assert_eq!([&record["outcome"], &record["flags"]], ["connect_timeout", "UF,URX"], "{record}");
+}
+
 #[test]
 fn r26_an_endpoint_that_does_not_shake_hands_is_passed_over_and_ejected_too() {
-    let (certs, credentials) = (Certs::mint(), tempfile::tempdir().expect("a directory"));
-    let credential = credentials.path().join("c");
-    std::fs::create_dir(&credential).expect("a folder");
-    for file in std::fs::read_dir(certs.egress()).expect("a folder") {
-        let file = file.expect("a file");
-        std::fs::copy(file.path(), credential.join(file.file_name())).expect("copied");
-    }
+    let certs = Certs::mint();
     let identity = Authority::of(&certs).issue(&Leaf::server(&[HOST]));
     let good = peer::Server::start(peer::server_config(&identity, None));
     let stranger: Identity = Authority::new().issue(&Leaf::server(&[HOST]));
     let bad = peer::Server::start(peer::server_config(&stranger, None));
-    let rule = format!(
-        "workloadSelector: {{matchLabels: {{app: a}}}}, trafficPolicy: {{tls: {{mode: MUTUAL, credentialName: c, sni: {HOST}}}, \
-         loadBalancer: {{simple: ROUND_ROBIN}}, outlierDetection: {{consecutive5xxErrors: 3, maxEjectionPercent: 100}}}}"
-    );
-    let endpoints = fixed(&[bad.address, good.address]);
-    let service = Service::with(Some(credentials), &endpoints, &rule, &["--labels=app=a"]);
+    let service = mutual(&certs, &[bad.address, good.address], 3, &[]);
     for _ in 0..6 {
         let mut client = connect(service.program.address);
         let mut server = good.accept();
