@@ -108,9 +108,11 @@ fn relaying(
     place: Place,
     lease: Lease,
 ) -> impl Future<Output = ()> + Send {
+    let mut lease = Some(lease);
     poll_fn(move |cx| {
-        let (place, _held) = (&place, &lease);
         let outcome = ready!(relay.poll(place.live(), cx));
+        // Who reads the record may count on it that there is room for another.
+        drop(lease.take());
         record.close(outcome);
         Poll::Ready(())
     })

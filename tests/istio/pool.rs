@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use crate::judge::{at, compile, upstream, warned, workload};
 use crate::routing::SIDECAR;
 use crate::service::{Service, addresses, fixed, greeted, greeters, resources};
-use crate::support::socket::{Backend, Ending, connect, echo, ending};
+use crate::support::socket::{Backend, Ending, attempt, connect, echo, ending};
 use crate::support::wait_until;
 
 #[test]
@@ -16,7 +16,7 @@ fn r25_a_connection_over_the_limit_is_closed_at_once_and_the_next_is_served_afte
     for client in &mut open {
         greeted(client);
     }
-    assert_eq!(ending(&mut connect(service.program.address)), Ending::Reset);
+    assert_eq!(attempt(service.program.address, b""), Ending::Reset);
     let record = service.program.record();
     let told = [&record["outcome"], &record["flags"], &record["closed_by"]];
     assert_eq!(told, ["upstream_overflow", "UO", "gateway"], "{record}");

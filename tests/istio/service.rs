@@ -8,12 +8,12 @@ use tempfile::TempDir;
 
 use crate::judge::head;
 use crate::support::socket::{Backend, be_patient};
-use crate::support::{PATIENCE, Program, path};
+use crate::support::{PATIENCE, Program, path, wait_until};
 
 /// The sidecar, and the folders that it reads.
 pub struct Service {
     pub program: Program,
-    _config: TempDir,
+    config: TempDir,
     /// With a credential in a folder of its own for each credentialName.
     _credentials: Option<TempDir>,
 }
@@ -32,7 +32,16 @@ impl Service {
         arguments.extend(["--config", path(config.path()), "--credentials", path(folder)]);
         arguments.extend(more);
         let program = Program::start(&arguments);
-        Self { program, _config: config, _credentials: credentials }
+        Self { program, config, _credentials: credentials }
+    }
+
+    /// Goes on with other endpoints and another policy.
+    pub fn follow(&self, endpoints: &[SocketAddr], policy: &str) {
+        let before = self.program.said("configuration loaded");
+        let text = resources(&fixed(endpoints), &format!("trafficPolicy: {{{policy}}}"));
+        std::fs::write(self.config.path().join("service.yaml"), text).expect("written");
+        self.program.signal("HUP");
+        wait_until("the next plan", || self.program.said("configuration loaded") > before);
     }
 
     /// With these endpoints and this traffic policy.

@@ -11,7 +11,7 @@ use crate::routing::SIDECAR;
 use crate::service::{Service, addresses, fixed, greeted, greeters, resources};
 use crate::support::authority::{Authority, Identity, Leaf};
 use crate::support::peer;
-use crate::support::socket::{Backend, Ending, Refusing, attempt, connect};
+use crate::support::socket::{Backend, Ending, Refusing, attempt, connect, echo};
 use crate::support::{self, Certs, HOST, wait_until};
 
 /// Sixteen clients on one machine.
@@ -37,6 +37,57 @@ fn r24_a_client_keeps_its_endpoint_and_one_that_goes_takes_only_its_own_clients_
         let now = fewer.ask_from(client);
         assert!(now == before || before == gone, "{client} moved from {before} to {now}");
     }
+}
+
+#[test]
+fn r24_r25_a_new_plan_goes_on_with_what_the_old_one_knew() {
+    let backends = greeters::<3>();
+    let policy =
+        "loadBalancer: {consistentHash: {useSourceIp: true}}, connectionPool: {tcp: {maxConnections: 2}}";
+    let service = Service::at(&addresses(&backends), policy);
+    let before: Vec<u16> = clients()
+        .map(|client| {
+            let port = service.ask_from(client);
+            // Its place is free again.
+            service.program.record();
+            port
+        })
+        .collect();
+    let mut held = [(); 2].map(|()| connect(service.program.address));
+    for client in &mut held {
+        greeted(client);
+    }
+    let gone = before[0];
+    let rest: Vec<_> = addresses(&backends).into_iter().filter(|address| address.port() != gone).collect();
+    service.follow(&rest, policy);
+    assert_eq!(attempt(service.program.address, b""), Ending::Reset);
+    assert_eq!(service.program.record()["outcome"], "upstream_overflow");
+    for client in &mut held {
+        echo(client, "still served");
+    }
+    drop(held);
+    for _ in 0..2 {
+        assert_eq!(service.program.record()["outcome"], "completed");
+    }
+    for (client, before) in clients().zip(before) {
+        let now = service.ask_from(client);
+        service.program.record();
+        assert!(now == before || before == gone, "{client} moved from {before} to {now}");
+    }
+}
+
+#[test]
+fn r26_an_ejection_outlives_the_plan() {
+    let ([good], refusing) = (greeters::<1>(), Refusing::start());
+    let policy = "loadBalancer: {simple: ROUND_ROBIN}, outlierDetection: {consecutive5xxErrors: 1, maxEjectionPercent: 100}";
+    let all = [good.address, refusing.address];
+    let service = Service::at(&all, policy);
+    assert_eq!([service.ask(), service.ask()], [good.address.port(); 2]);
+    service.program.wait_for_stderr("endpoint ejected for 30s");
+    service.follow(&all, &format!("{policy}, connectionPool: {{tcp: {{connectTimeout: 5s}}}}"));
+    let back = refusing.accept();
+    assert!((0..10).all(|_| service.ask() == good.address.port()));
+    assert!(nobody_came(&back));
 }
 
 #[test]
