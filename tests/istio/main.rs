@@ -19,6 +19,7 @@ mod documents;
 mod hops;
 mod identities;
 mod ingress;
+mod inner;
 mod judge;
 mod mesh;
 mod parsing;
