@@ -8,4 +8,5 @@ mod credentials;
 mod flags;
 mod help;
 mod probe;
+mod readme;
 mod refusal;
