@@ -105,7 +105,7 @@ impl Serving {
 
     /// Whether a socket is open.
     pub fn is_open(&self, key: ListenerKey) -> bool {
-        self.current().open.iter().any(|open| open.key == key)
+        self.current().open.iter().any(|open| open.key == key && open.is_accepting())
     }
 
     /// Follows a plan: new sockets open, those that stay go on without a pause, the others close. Peers that the
@@ -184,6 +184,9 @@ impl Current {
     /// Lets the sockets that are open follow a plan, or closes them.
     fn swap(&mut self, plan: &Plan, context: &Arc<Context>, changes: &mut Changes) {
         self.open.retain(|open| {
+            if !open.is_accepting() {
+                return false;
+            }
             let Some(listener) = plan.listeners.iter().find(|listener| listener.key() == open.key) else {
                 open.close();
                 changes.closed.push(open.address);
@@ -201,6 +204,11 @@ impl Current {
 }
 
 impl Open {
+    /// Not so where the system had no room for it.
+    fn is_accepting(&self) -> bool {
+        !self.close.is_closed()
+    }
+
     fn close(&self) {
         // Fails where the listener has ended by itself.
         let _ = self.close.send(true);

@@ -100,3 +100,71 @@ impl Folder {
         self.held.release();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn entry(port: u16) -> String {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: n{port}}}\nspec: {{hosts: \
+             [h{port}.example], ports: [{{number: {port}, name: p, protocol: TCP}}], resolution: STATIC, endpoints: \
+             [{{address: 10.0.0.1}}]}}\n---\n"
+        )
+    }
+
+    fn open(path: &std::path::Path) -> Folder {
+        let arguments = ["twinlock", "run", "--role", "sidecar", "--credentials", "c", "--config"];
+        let arguments = arguments.into_iter().map(Into::into).chain([path.as_os_str().to_owned()]);
+        let Command::Run(given) = Cli::try_parse_from(arguments).unwrap().command else { panic!("run") };
+        let (folder, configuration, report) = Folder::open(given);
+        assert!(configuration.is_some(), "{report}");
+        folder
+    }
+
+    fn at(milliseconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_compiled_when_it_has_rested() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.yaml");
+        std::fs::write(&path, entry(1)).unwrap();
+        let mut folder = open(dir.path());
+        let mut look = |now| folder.look(at(now), Reason::Due);
+        assert!(matches!(look(0), Look::Unchanged));
+        // What is there of it would do by itself, and is not what is meant.
+        std::fs::write(&path, entry(2)).unwrap();
+        assert!(matches!(look(1000), Look::Held));
+        std::fs::write(&path, entry(1) + &entry(2)).unwrap();
+        assert!(matches!(look(1400), Look::Held));
+        assert!(matches!(look(1800), Look::Held));
+        let Look::Compiled(configuration, fingerprint) = look(1900) else { panic!("not compiled") };
+        assert_eq!(configuration.plan.listeners.len(), 2);
+        folder.take(fingerprint);
+        assert!(matches!(folder.look(at(2000), Reason::Due), Look::Unchanged));
+    }
+
+    #[test]
+    fn who_asks_is_not_kept_waiting_and_what_is_wrong_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.yaml");
+        std::fs::write(&path, entry(1)).unwrap();
+        // A file is as good as a folder.
+        let mut folder = open(&path);
+        std::fs::write(&path, "kind: [").unwrap();
+        assert!(matches!(folder.look(at(0), Reason::Due), Look::Held));
+        assert!(
+            matches!(folder.look(at(1), Reason::Asked), Look::Refused(why) if why.contains("a.yaml:2:1"))
+        );
+        assert!(matches!(folder.look(at(2), Reason::Due), Look::Unchanged));
+        assert!(matches!(folder.look(at(3), Reason::Asked), Look::Refused(_)));
+        std::fs::write(&path, entry(1)).unwrap();
+        assert!(matches!(folder.look(at(4), Reason::Due), Look::Restored));
+        assert!(matches!(folder.look(at(5), Reason::Due), Look::Unchanged));
+    }
+}

@@ -239,3 +239,97 @@ fn read_file(path: &Path) -> Result<String, String> {
     }
     String::from_utf8(bytes).map_err(|_| "expected UTF-8, found something else".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn two_versions_of_a_mounted_folder_are_never_mixed() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a.yaml", "b.yaml", "c.yaml"];
+        let publish = |version: usize| {
+            let folder = dir.path().join(format!("..{version}"));
+            std::fs::create_dir(&folder).unwrap();
+            for name in names {
+                std::fs::write(folder.join(name), version.to_string()).unwrap();
+            }
+            symlink(format!("..{version}"), dir.path().join("..data_tmp")).unwrap();
+            std::fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
+            if version > 0 {
+                std::fs::remove_dir_all(dir.path().join(format!("..{}", version - 1))).unwrap();
+            }
+        };
+        publish(0);
+        for name in names {
+            symlink(Path::new("..data").join(name), dir.path().join(name)).unwrap();
+        }
+        let (enough, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // On a busy machine whoever reads may get its turn seldom.
+                (1..100_000)
+                    .take_while(|version| *version < 300 || !enough.load(Ordering::Acquire))
+                    .for_each(publish);
+                ended.store(true, Ordering::Release);
+            });
+            let mut seen = std::collections::BTreeSet::new();
+            while !ended.load(Ordering::Acquire) {
+                let reading = read(&[dir.path().to_owned()]);
+                // Faster than anything that a kubelet does.
+                if reading.unreadable.is_empty() {
+                    assert!(reading.is_of_one_piece);
+                    let texts: Vec<_> = reading.texts.iter().map(|(_, text)| text.as_str()).collect();
+                    assert!(texts.len() == 3 && texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+                    seen.insert(texts[0].to_owned());
+                    enough.store(seen.len() > 10, Ordering::Release);
+                }
+            }
+            assert!(seen.len() > 10, "only {} versions were seen", seen.len());
+        });
+    }
+
+    #[test]
+    fn a_change_can_come_from_every_folder_and_from_where_links_lead() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("config/below")).unwrap();
+        std::fs::create_dir(root.join("elsewhere")).unwrap();
+        std::fs::write(root.join("elsewhere/linked.yaml"), "").unwrap();
+        symlink(root.join("elsewhere/linked.yaml"), root.join("config/linked.yaml")).unwrap();
+        let levels = levels(&[root.join("config")]);
+        for inside in
+            ["config", "config/a.yaml", "config/..data", "config/below/b.yaml", "elsewhere/linked.yaml"]
+        {
+            assert!(levels.concern(&root.join(inside)), "{inside}");
+        }
+        for outside in ["elsewhere/other.yaml", "other"] {
+            assert!(!levels.concern(&root.join(outside)), "{outside}");
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_that_of_names_and_contents() {
+        let of = |texts: &[(&str, &str)], unreadable: &[(&str, &str)]| {
+            let own =
+                |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();
+            let unreadable =
+                unreadable.iter().map(|(path, why)| Unreadable { path: path.into(), why: (*why).into() });
+            Reading { texts: own(texts), unreadable: unreadable.collect(), is_of_one_piece: true }
+                .fingerprint()
+        };
+        let all = [
+            of(&[], &[]),
+            of(&[("a", "b")], &[]),
+            of(&[("ab", "")], &[]),
+            of(&[("a", "b"), ("c", "")], &[]),
+            of(&[], &[("a", "b")]),
+        ];
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(of(&[("a", "b")], &[]), all[1]);
+    }
+}

@@ -283,3 +283,50 @@ fn supplied(slot: &Slot) -> String {
     });
     relative.collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str, ca: bool) -> Source {
+        let directory = PathBuf::from(format!("nowhere/{name}"));
+        Source { name: CredentialName(name.into()), directory, needs: Needs { ca, ..Needs::default() } }
+    }
+
+    fn slot(store: &Store, name: &str) -> Arc<Slot> {
+        store.slot(&CredentialName(name.into())).unwrap().clone()
+    }
+
+    #[test]
+    fn a_slot_of_the_same_source_goes_on_and_one_that_is_left_stays_as_long_as_it_is_needed() {
+        let first = Store::new(vec![source("same", true), source("other", true), source("gone", true)]);
+        let names = |store: &Store| -> Vec<_> {
+            store.in_use().iter().map(|slot| (slot.source.name.0.clone(), slot.source.needs.ca)).collect()
+        };
+        slot(&first, "other").seen.lock().unwrap().status.generation = 7;
+        let second = first.followed_by(vec![source("same", true), source("other", false)]);
+        assert!(Arc::ptr_eq(&slot(&first, "same"), &slot(&second, "same")));
+        // Another use is another slot, and its generations are none that there were.
+        assert!(!Arc::ptr_eq(&slot(&first, "other"), &slot(&second, "other")));
+        assert_eq!(slot(&second, "other").status().generation, 7);
+        let needed = slot(&first, "gone");
+        drop(first);
+        assert_eq!(
+            names(&second),
+            [("other", false), ("same", true), ("gone", true)].map(|(name, ca)| (name.to_owned(), ca))
+        );
+        // Named again before it is forgotten, it is what it was; else it begins anew.
+        let third = second.followed_by(vec![source("gone", true)]);
+        assert!(Arc::ptr_eq(&needed, &slot(&third, "gone")));
+        drop((second, needed));
+        assert_eq!(names(&third.followed_by(Vec::new())), [("gone".to_owned(), true)]);
+        assert_eq!(
+            names(&{
+                let last = third.followed_by(Vec::new());
+                drop(third);
+                last
+            }),
+            []
+        );
+    }
+}

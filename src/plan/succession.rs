@@ -80,3 +80,112 @@ impl Hops {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::authorize::Rules;
+    use crate::plan::policy::TlsPolicy;
+    use crate::plan::route::{HostPattern, SniTable};
+    use crate::plan::{
+        ClientCertificate, CredentialName, DestinationRoute, Host, Origin, ServerIdentity, SniRoute, Target,
+        Trust,
+    };
+
+    const KEY: ListenerKey =
+        ListenerKey::At(std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1));
+
+    fn route(originate: bool) -> Arc<Route> {
+        let (host, port) = (Host::Name("db.example".into()), 3306);
+        let mut cluster =
+            Cluster::single(Role::Ingress, "db".into(), host.clone(), port, std::time::Duration::ZERO, "");
+        cluster.originate = originate.then(|| {
+            Arc::new(Originate {
+                credential: None,
+                shows_certificate: false,
+                trust: Trust::Public,
+                sni: None,
+                server_name: ServerIdentity::Host(host),
+                alpn: &[],
+                tls: TlsPolicy::default(),
+            })
+        });
+        Arc::new(Route {
+            rules: Rules::default(),
+            targets: vec![Target { weight: 1, cluster: Arc::new(cluster) }],
+            inner_hops: Vec::new(),
+            origin: Origin::default(),
+        })
+    }
+
+    fn accept() -> Arc<Accept> {
+        Arc::new(Accept::by(CredentialName("c".into()), ClientCertificate::Required, TlsPolicy::default()))
+    }
+
+    fn row(host: &str, accept: Option<Arc<Accept>>) -> SniRoute {
+        SniRoute {
+            hosts: vec![HostPattern::Exact(host.into())],
+            networks: Vec::new(),
+            accept,
+            route: route(false),
+            origin: Origin::default(),
+        }
+    }
+
+    fn plaintext(originate: bool) -> Entrance {
+        Entrance::Plaintext(vec![DestinationRoute { networks: Vec::new(), route: route(originate) }])
+    }
+
+    /// What a plan of one listener asks: `-` for no such hop.
+    fn asked(entrance: Entrance, hop: &Hop) -> &'static str {
+        let (role, origin) = (Role::Ingress, Origin::default());
+        let listener = Listener { role, address: ([127, 0, 0, 1], 1).into(), port: 1, entrance, origin };
+        let mut hops = Hops::default();
+        for target in listener.routes().into_iter().flat_map(|route| &route.targets) {
+            hops.clusters.insert((Role::Ingress, "db".into()), target.cluster.clone());
+        }
+        hops.listeners.insert(listener.key(), Arc::new(listener));
+        match hops.asks(hop) {
+            None => "-",
+            Some(Asked::Nothing) => "nothing",
+            Some(Asked::Client(..)) => "client",
+            Some(Asked::Server(_)) => "server",
+        }
+    }
+
+    #[test]
+    fn a_client_is_asked_what_its_listener_and_its_name_are_asked_now() {
+        let client = |name: &str| Hop::Client(KEY, Some(name.into()));
+        let table =
+            || Entrance::Tls(SniTable::new(vec![row("a.example", Some(accept())), row("b.example", None)]));
+        for (hop, expected) in [
+            (client("a.example"), "client"),
+            (client("b.example"), "-"),
+            (client("c.example"), "-"),
+            (Hop::Client(KEY, None), "-"),
+            (Hop::Plain(KEY), "client"),
+            (Hop::Client(ListenerKey::Anywhere(Role::Ingress, [127, 0, 0, 1].into(), 1), None), "-"),
+        ] {
+            assert_eq!(asked(table(), &hop), expected, "{hop:?}");
+        }
+        let passed_through = Entrance::Tls(SniTable::new(vec![row("b.example", None)]));
+        assert_eq!(asked(passed_through, &Hop::Plain(KEY)), "-");
+        let permissive = || Entrance::Permissive(accept(), route(false));
+        assert_eq!(asked(permissive(), &client("a.example")), "client");
+        assert_eq!(asked(permissive(), &Hop::Plain(KEY)), "nothing");
+        assert_eq!(asked(plaintext(false), &client("a.example")), "nothing");
+    }
+
+    #[test]
+    fn a_server_is_asked_what_its_upstream_is_asked_now() {
+        let hop = |role, name: &str| Hop::Server(role, name.into());
+        for (entrance, hop, expected) in [
+            (plaintext(false), hop(Role::Ingress, "db"), "nothing"),
+            (plaintext(true), hop(Role::Ingress, "db"), "server"),
+            (plaintext(true), hop(Role::Egress, "db"), "-"),
+            (plaintext(true), hop(Role::Ingress, "other"), "-"),
+        ] {
+            assert_eq!(asked(entrance, &hop), expected, "{hop:?}");
+        }
+    }
+}

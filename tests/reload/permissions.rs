@@ -172,3 +172,27 @@ fn a_connection_of_a_listener_that_is_gone_is_judged_by_its_credential_still() {
     assert_eq!(records[0]["outcome"], "peer_certificate_revoked", "{records:?}");
     echo(&mut stays, "left alone");
 }
+
+#[test]
+fn plaintext_to_an_application_goes_when_its_policy_becomes_strict() {
+    let backend = Backend::echo();
+    let inbound = format!("--inbound=3306={}", backend.address);
+    let more = [SIDECAR, &[AT_ONCE, &inbound]].concat();
+    let policy = |mode: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: p}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
+        )
+    };
+    let scene = Scene::new(&more, &[("p.yaml", &policy("DISABLE"))]);
+    let mut client = connect(scene.program.address);
+    echo(&mut client, "in plaintext");
+    scene.follow("p.yaml", &policy("PERMISSIVE"));
+    echo(&mut client, "permitted");
+    let mut second = connect(scene.program.address);
+    echo(&mut second, "permitted, too");
+    scene.follow("p.yaml", &policy("STRICT"));
+    for mut client in [client, second] {
+        assert_eq!(ending(&mut client), Ending::Reset);
+        assert_eq!(scene.program.record()["outcome"], "peer_permission_withdrawn");
+    }
+}
