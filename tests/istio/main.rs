@@ -27,6 +27,7 @@ mod passthrough;
 mod path;
 mod pool;
 mod proxy_protocol;
+mod refusals;
 mod renewal;
 mod routing;
 mod secrets;
