@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
+use twinlock::plan::Role;
 use twinlock::plan::cluster::Balance;
 
 use crate::judge::{at, compile, upstream, warned, workload};
+use crate::parsing::manifests;
 use crate::routing::SIDECAR;
 use crate::service::{Service, addresses, fixed, greeted, greeters, resources};
 use crate::support::authority::{Authority, Identity, Leaf};
@@ -170,6 +172,21 @@ fn load_balancing_is_what_the_narrowest_level_says() {
     assert_eq!(balance, Balance::Random);
     assert!(warned(&report, "only by useSourceIp, at the top level"), "{:?}", report.warning_lines());
     assert_eq!(at_level(&format!("{source}{}", port(source)), "").0, Balance::SourceAddress);
+}
+
+#[test]
+fn what_would_hold_for_a_hop_that_is_not_made_is_warned_of() {
+    let more = "            outlierDetection: {maxEjectionPercent: 100}\n            connectionPool: {tcp: {maxConnections: 1}}\n";
+    let tls = "            tls:\n              mode: ISTIO_MUTUAL";
+    let texts: Vec<_> =
+        manifests("article/client").iter().map(|text| text.replace(tls, &format!("{more}{tls}"))).collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    let (_, report) = compile(&texts, &workload(&[Role::Sidecar, Role::Egress]));
+    assert_eq!(report.errors(), 0, "{report}");
+    for field in ["outlierDetection", "connectionPool"] {
+        let told = format!("{field}: has no effect on a hop that is taken inside this process");
+        assert!(warned(&report, &told), "{:?}", report.warning_lines());
+    }
 }
 
 /// Nobody came to a port.

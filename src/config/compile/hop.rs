@@ -54,8 +54,14 @@ impl<'a> Compiler<'a> {
         for place in &policy.shadowed {
             self.warn(*place, "has no effect on this port: its port-level entry is taken whole");
         }
-        if let Some(balancer) = policy.balancer {
-            self.warn(balancer.place, "has no effect on a hop that is taken inside this process");
+        let of_connections = [
+            policy.balancer.map(|part| part.place),
+            policy.pool.map(|part| part.place),
+            policy.outlier.map(|part| part.place),
+            policy.proxy_protocol.map(|part| part.place),
+        ];
+        for place in of_connections.into_iter().flatten() {
+            self.warn(place, "has no effect on a hop that is taken inside this process");
         }
         let mesh = policy
             .tls
