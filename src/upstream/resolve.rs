@@ -99,12 +99,21 @@ impl Resolver {
         }
     }
 
-    /// Asks for a name without waiting, if nothing is known of it.
-    pub fn prepare(&self, host: &Host) {
-        if let Host::Name(name) = host
-            && let Known::Ask(_) = self.0.look(name)
-        {
-            self.0.control.spawn(self.0.clone().ask(name.clone()));
+    /// The addresses of a host, if there is nothing to wait for; if there is, it is asked for.
+    pub fn current(&self, host: &Host) -> Option<Addresses> {
+        let name = match host {
+            Host::Address(address) => return Some(Arc::from([*address])),
+            Host::Name(name) => name,
+        };
+        match self.0.look(name) {
+            Known::Usable(addresses) => Some(addresses),
+            Known::Failed(_) => None,
+            Known::Ask(_) => {
+                if !self.0.names().get(name).is_some_and(Entry::is_asked_for) {
+                    self.0.control.spawn(self.0.clone().ask(name.clone()));
+                }
+                None
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::task::JoinSet;
 
 use super::resolve::Resolver;
 use super::roster::{Answer, Place, Roster};
@@ -47,7 +48,9 @@ impl Upstreams {
         let mut known = Known::new();
         for cluster in plan.clusters() {
             let upstream = find(&before, cluster).unwrap_or_default();
-            cluster.endpoints.iter().for_each(|endpoint| self.resolver.prepare(&endpoint.host));
+            for endpoint in &cluster.endpoints {
+                drop(self.resolver.current(&endpoint.host));
+            }
             known.entry(cluster.role).or_default().insert(cluster.name.clone(), upstream);
         }
         self.known.store(Arc::new(known));
@@ -85,21 +88,7 @@ impl Upstream {
             return Ok(roster.clone());
         }
         drop(current);
-        let mut answers = Vec::with_capacity(cluster.endpoints.len());
-        let mut failure = format!("expected an endpoint, found none: {}", cluster.name);
-        for endpoint in &cluster.endpoints {
-            answers.push(match resolver.resolve(&endpoint.host).await {
-                Ok(answer) => Some(answer),
-                Err(why) => {
-                    failure = why;
-                    None
-                }
-            });
-        }
-        let roster = Arc::new(self.enroll(cluster, answers));
-        if roster.is_empty() {
-            return Err(failure);
-        }
+        let roster = Arc::new(self.enroll(cluster, answers(cluster, resolver).await?));
         self.roster.store(Some(roster.clone()));
         Ok(roster)
     }
@@ -114,6 +103,37 @@ impl Upstream {
         places.retain(|_, place| Arc::strong_count(place) > 1 || place.is_worth_keeping(now));
         roster
     }
+}
+
+/// What is known of the endpoints' names; if nothing is, what is known once the first of them is answered. A name
+/// that nobody answers for keeps no connection from the endpoints that there are.
+async fn answers(cluster: &Arc<Cluster>, resolver: &Resolver) -> Result<Vec<Answer>, String> {
+    let all = || -> Vec<Answer> {
+        cluster.endpoints.iter().map(|endpoint| resolver.current(&endpoint.host)).collect()
+    };
+    let answers = all();
+    if answers.iter().any(Option::is_some) {
+        return Ok(answers);
+    }
+    let mut asked = JoinSet::new();
+    for (index, endpoint) in cluster.endpoints.iter().enumerate() {
+        let (resolver, host) = (resolver.clone(), endpoint.host.clone());
+        asked.spawn(async move { (index, resolver.resolve(&host).await) });
+    }
+    let mut failure = format!("expected an endpoint, found none: {}", cluster.name);
+    while let Some(ended) = asked.join_next().await {
+        match ended {
+            Ok((index, Ok(answer))) => {
+                let mut answers = all();
+                // It may be an old one, which serves because no other can be had.
+                answers[index] = Some(answer);
+                return Ok(answers);
+            }
+            Ok((_, Err(why))) => failure = why,
+            Err(_) => {}
+        }
+    }
+    Err(failure)
 }
 
 /// A connection to an upstream, counted until it is dropped.

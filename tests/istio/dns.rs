@@ -151,6 +151,22 @@ fn a_dns_server_that_never_answers_ends_in_the_connect_deadline_and_one_that_lie
 }
 
 #[test]
+fn a_name_that_nobody_answers_for_keeps_no_connection_from_the_other_endpoints() {
+    if !support::has(dnsmasq::NEEDED) {
+        return;
+    }
+    let backend = Backend::greeting_at("127.0.0.11:0");
+    let (server, port) = (Dnsmasq::start(&[(NAME, FIRST)]), backend.address.port());
+    let endpoint = |name: &str| format!("{{address: {name}, ports: {{tcp: {port}}}}}");
+    let entry =
+        format!("resolution: DNS, endpoints: [{}, {}]", endpoint("db.silent.example"), endpoint(NAME));
+    let arguments = ["--connect-timeout", "4s", "--dns-server", &server.address.to_string()];
+    let service = Service::start(&entry, "", &arguments);
+    let all: Vec<_> = (0..20).map(|_| goes_to(&service)).collect();
+    assert_eq!(all, vec!["127.0.0.11"; 20]);
+}
+
+#[test]
 fn search_domains_and_ndots_are_those_of_the_system() {
     if !support::has(dnsmasq::NEEDED) {
         return;

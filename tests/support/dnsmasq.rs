@@ -19,14 +19,18 @@ const PORTS_TRIED: usize = 5;
 pub struct Dnsmasq {
     child: Option<Child>,
     directory: TempDir,
+    /// The server for names below `silent.example`.
+    silent: UdpSocket,
     pub address: SocketAddr,
 }
 
 impl Dnsmasq {
-    /// It answers for these names below `example`, with a TTL of one second; there is no other such name.
+    /// It answers for these names below `example`, with a TTL of one second; there is no other such name. For names
+    /// below `silent.example` nobody ever answers.
     pub fn start(names: &[(&str, [u8; 4])]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut server = Self { child: None, directory, address: ([127, 0, 0, 1], 0).into() };
+        let mut server =
+            Self { child: None, directory, silent: silent().0, address: ([127, 0, 0, 1], 0).into() };
         server.list(names);
         let found = (0..PORTS_TRIED).any(|_| {
             server.address = free_port();
@@ -52,6 +56,8 @@ impl Dnsmasq {
             "--local-ttl=1",
         ]);
         command.args(["--pid-file=", "--log-facility=-", "--user=root"]);
+        let silent = self.silent.local_addr().expect("its address").port();
+        command.arg(format!("--server=/silent.example/127.0.0.1#{silent}"));
         command.arg(format!("--port={}", self.address.port())).arg(format!("--addn-hosts={}", self.listed()));
         // Debian has it where only root looks.
         let places = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
