@@ -14,7 +14,7 @@
 //! text: [`plan::route`], [`tls::accept`], [`plan::authorize`], [`upstream::dial`], [`tls::originate`],
 //! [`proxy::relay`]. Each leaf returns a value; none calls back, and siblings do not call each other.
 //! **Direction is data**: egress, ingress and the roles of a mesh differ in the plan's [`plan::Entrance`] and in
-//! [`plan::Cluster::originate`], never in code.
+//! [`plan::cluster::Cluster::originate`], never in code.
 //!
 //! | folder | what it is | may import |
 //! |---|---|---|

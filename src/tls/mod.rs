@@ -1,7 +1,7 @@
 //! rustls, and nobody else touches it.
 //!
-//! [`session`] is one TLS session over borrowed buffers: [`library`] is rustls' unbuffered API, which shakes
-//! hands, [`records`] the record layer behind a handshake of TLS 1.3. [`accept`] and [`originate`] are the two
+//! [`session`] is one TLS session over borrowed buffers: `library` is rustls' unbuffered API, which shakes
+//! hands, `records` the record layer behind a handshake of TLS 1.3. [`accept`] and [`originate`] are the two
 //! sides of a handshake, [`verify`] is what a certificate must prove, [`standing`] judges those who are connected
 //! once more when that changes, by the [`requirements`] of the plan then. [`fault`] puts rustls' errors into our
 //! words.
