@@ -64,6 +64,8 @@ pub enum Scenario {
     Requests,
     /// Requests and responses at a fixed rate.
     Latency,
+    /// The same, fewer, beside a busy neighbour.
+    Neighbour,
     /// 5,000 connections that are open and quiet.
     Idle,
     /// sysbench against MariaDB.
@@ -75,12 +77,13 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Bulk,
         Self::Connections,
         Self::Defaults,
         Self::Requests,
         Self::Latency,
+        Self::Neighbour,
         Self::Idle,
         Self::Sysbench,
         Self::Rotation,
@@ -95,6 +98,7 @@ impl Scenario {
             Self::Defaults => "defaults",
             Self::Requests => "requests",
             Self::Latency => "latency",
+            Self::Neighbour => "neighbour",
             Self::Idle => "idle",
             Self::Sysbench => "sysbench",
             Self::Rotation => "rotation",

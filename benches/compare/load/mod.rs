@@ -83,6 +83,7 @@ impl Generator {
 
     fn run(&mut self) -> Result<Report, Failure> {
         self.open_all()?;
+        self.open_beside()?;
         let mut now = Instant::now();
         self.window.open(now);
         if let Some(pace) = &mut self.pace {
@@ -144,6 +145,23 @@ impl Generator {
         Ok(())
     }
 
+    /// Opens the connections of those who are not counted.
+    fn open_beside(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.order.beside.map_or(0, Job::connections) {
+            self.clients.push(None);
+            self.open(self.clients.len() - 1)?;
+        }
+        Ok(())
+    }
+
+    fn is_counted(&self, index: usize) -> bool {
+        index < self.order.job.connections()
+    }
+
+    fn job(&self, index: usize) -> Job {
+        self.order.beside.filter(|_| !self.is_counted(index)).unwrap_or(self.order.job)
+    }
+
     fn open(&mut self, index: usize) -> io::Result<()> {
         let client = Client::connect(self.order.target, &self.reactor, index as u64, Instant::now())?;
         self.clients[index] = Some(client);
@@ -176,13 +194,14 @@ impl Generator {
         let progress = client.ready(&mut self.buffers);
         match progress {
             Progress::Some => {}
-            Progress::Moved(bytes) => self.window.moved(bytes),
+            Progress::Moved(bytes) if self.is_counted(index) => self.window.moved(bytes),
+            Progress::Moved(_) => {}
             Progress::Greeted => self.greeted(index)?,
             Progress::Replied => self.replied(index)?,
             Progress::Failed => {
                 self.failed += 1;
                 self.clients[index] = None;
-                if !matches!(self.order.job, Job::Connect { .. }) {
+                if !matches!(self.job(index), Job::Connect { .. }) {
                     return Err("a connection was refused, reset or ended early".into());
                 }
                 self.opening -= 1;
@@ -193,7 +212,7 @@ impl Generator {
     }
 
     fn greeted(&mut self, index: usize) -> Result<(), Failure> {
-        match self.order.job {
+        match self.job(index) {
             Job::Paced { .. } => {
                 self.opening -= 1;
                 if let Some(pace) = &mut self.pace {
@@ -213,10 +232,12 @@ impl Generator {
         let now = Instant::now();
         let Some(Some(client)) = self.clients.get(index) else { return Ok(()) };
         let took = now - client.since();
-        match self.order.job {
+        match self.job(index) {
             Job::Hold { .. } => self.opening -= 1,
             Job::Connect { .. } => {
-                self.window.done(took);
+                if self.is_counted(index) {
+                    self.window.done(took);
+                }
                 self.clients[index] = None;
                 self.opening -= 1;
                 self.open(index)?;
@@ -245,8 +266,9 @@ impl Generator {
     }
 
     fn begin(&mut self, index: usize, since: Instant) -> Result<(), Failure> {
+        let job = self.job(index);
         if let Some(Some(client)) = self.clients.get_mut(index) {
-            client.begin(self.order.job, since, &self.reactor, index as u64, &self.buffers)?;
+            client.begin(job, since, &self.reactor, index as u64, &self.buffers)?;
         }
         Ok(())
     }

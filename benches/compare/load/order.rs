@@ -16,6 +16,9 @@ pub struct Order {
     /// Where to be the server as well, in the same thread; `None` if another process is.
     pub backend: Option<SocketAddr>,
     pub job: Job,
+    /// What others do meanwhile on connections of their own, which is not counted.
+    #[serde(default)]
+    pub beside: Option<Job>,
     /// Seconds of the same load before anything is counted.
     pub warm_up: f64,
     /// Seconds that are counted.

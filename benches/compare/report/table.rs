@@ -45,6 +45,7 @@ const fn column(title: &'static str, case: &'static str, figure: &'static str, d
 /// Every table of the report, in its order.
 pub fn all() -> Vec<Table> {
     let mut tables = traffic();
+    tables.push(neighbours());
     tables.extend(memory_and_database());
     tables.extend(alone());
     tables
@@ -96,6 +97,21 @@ fn traffic() -> Vec<Table> {
             ],
         },
     ]
+}
+
+fn neighbours() -> Table {
+    Table {
+        title: "1,000 requests/s on 8 connections, alone and beside others on the same pair, µs",
+        scenario: Scenario::Neighbour,
+        columns: vec![
+            column("p50 alone", "alone", "p50", 0),
+            column("beside an upload", "beside bytes", "p50", 0),
+            column("beside 32 that connect", "beside connections", "p50", 0),
+            column("p99 alone", "alone", "p99", 0),
+            column("beside an upload", "beside bytes", "p99", 0),
+            column("beside 32 that connect", "beside connections", "p99", 0),
+        ],
+    }
 }
 
 fn memory_and_database() -> Vec<Table> {

@@ -33,6 +33,8 @@ pub fn markdown(results: &[Results]) -> String {
             Scenario::Defaults => connections(results, &mut bars, "new connections, own defaults", 1.3, None),
             Scenario::Requests => requests(results, &mut bars),
             Scenario::Latency => latency(results, &mut bars),
+            // Nothing was asked of it in figures.
+            Scenario::Neighbour => {}
             Scenario::Idle => idle(results, &mut bars),
             Scenario::Sysbench => sysbench(results, &mut bars),
             Scenario::Rotation => rotation(results, &mut bars),

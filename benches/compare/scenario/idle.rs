@@ -47,6 +47,7 @@ fn one(bench: &Bench<'_>, contender: Contender) -> Result<Values, Failure> {
         target: pair.target,
         backend: Some(pair.backend),
         job: Job::Hold { connections },
+        beside: None,
         warm_up: 0.0,
         measure: 0.0,
         watch: Vec::new(),

@@ -24,13 +24,15 @@ pub type Figures = fn(&Report) -> Values;
 struct Case {
     name: &'static str,
     job: Job,
+    beside: Option<Job>,
     warm_up: f64,
     measure: f64,
     figures: Figures,
 }
 
 pub fn bulk(bench: &Bench<'_>) -> Result<Measured, Failure> {
-    let case = |name, job| Case { name, job, warm_up: 0.3, measure: 1.5, figures: bulk_figures };
+    let case =
+        |name, job| Case { name, job, beside: None, warm_up: 0.3, measure: 1.5, figures: bulk_figures };
     let cases = [
         case("1 up", Job::Upload { connections: 1 }),
         case("1 down", Job::Download { connections: 1 }),
@@ -42,20 +44,36 @@ pub fn bulk(bench: &Bench<'_>) -> Result<Measured, Failure> {
 
 pub fn connections(bench: &Bench<'_>, terms: Terms) -> Result<Measured, Failure> {
     let job = Job::Connect { workers: WORKERS };
-    let case = Case { name: "new", job, warm_up: 0.3, measure: 2.5, figures: connection_figures };
+    let case =
+        Case { name: "new", job, beside: None, warm_up: 0.3, measure: 2.5, figures: connection_figures };
     run(bench, &[case], terms, false)
 }
 
 pub fn requests(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let job = Job::Request { connections: CONNECTIONS };
-    let case = Case { name: "closed", job, warm_up: 0.3, measure: 2.5, figures: request_figures };
+    let case =
+        Case { name: "closed", job, beside: None, warm_up: 0.3, measure: 2.5, figures: request_figures };
     run(bench, &[case], Terms::Equal, false)
 }
 
 pub fn latency(bench: &Bench<'_>) -> Result<Measured, Failure> {
     let job = Job::Paced { connections: CONNECTIONS, rate: RATE };
-    let case = Case { name: "open", job, warm_up: 0.3, measure: 4.0, figures: request_figures };
+    let case = Case { name: "open", job, beside: None, warm_up: 0.3, measure: 4.0, figures: request_figures };
     run(bench, &[case], Terms::Equal, false)
+}
+
+/// What a connection has of a busy neighbour: the same requests alone, beside one that sends as much as it can,
+/// and beside many that connect again and again.
+pub fn neighbour(bench: &Bench<'_>) -> Result<Measured, Failure> {
+    let job = Job::Paced { connections: 8, rate: 1_000 };
+    let case =
+        |name, beside| Case { name, job, beside, warm_up: 0.3, measure: 1.5, figures: request_figures };
+    let cases = [
+        case("alone", None),
+        case("beside bytes", Some(Job::Upload { connections: 1 })),
+        case("beside connections", Some(Job::Connect { workers: WORKERS })),
+    ];
+    run(bench, &cases, Terms::Equal, false)
 }
 
 /// Every case in turn, in rounds over all contenders; pairs live as long as the scenario.
@@ -101,6 +119,7 @@ fn one(bench: &Bench<'_>, case: &Case, pair: &Pair) -> Result<Values, Failure> {
         target: pair.target,
         backend: Some(pair.backend),
         job: case.job,
+        beside: case.beside,
         warm_up: bench.seconds(case.warm_up),
         measure: bench.seconds(case.measure),
         watch: pair.watch()?,

@@ -127,6 +127,7 @@ pub fn measure(scenario: Scenario, bench: &Bench<'_>) -> Result<Results, Failure
         Scenario::Defaults => load::connections(bench, Terms::Defaults)?,
         Scenario::Requests => load::requests(bench)?,
         Scenario::Latency => load::latency(bench)?,
+        Scenario::Neighbour => load::neighbour(bench)?,
         Scenario::Idle => idle::measure(bench),
         Scenario::Sysbench => sysbench::measure(bench)?,
         Scenario::Rotation => rotation::measure(bench)?,

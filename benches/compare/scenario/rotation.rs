@@ -55,6 +55,7 @@ fn one(bench: &Bench<'_>, pair: &Pair, job: Job, mount: Option<&Arc<Mount>>) -> 
         target: pair.target,
         backend: Some(pair.backend),
         job,
+        beside: None,
         warm_up: bench.seconds(0.5),
         measure: bench.seconds(SECONDS),
         watch: pair.watch()?,

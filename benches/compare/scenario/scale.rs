@@ -82,6 +82,7 @@ fn order(bench: &Bench<'_>, pair: &Pair, job: Job) -> Result<Order, Failure> {
         // Each pair has a server of its own that lives as long as the pair.
         backend: None,
         job,
+        beside: None,
         warm_up: bench.seconds(0.3),
         measure: bench.seconds(1.5),
         watch: pair.watch()?,
