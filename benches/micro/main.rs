@@ -109,7 +109,12 @@ fn access_log(criterion: &mut Criterion) {
     let hop = |identity: &str| Hop {
         name: Some("127.0.0.1:3306".into()),
         address: Some(([127, 0, 0, 1], 3306).into()),
-        tls: Some(HopTls { version: "TLSv1.3", cipher: "TLS_AES_256_GCM_SHA384", group: "X25519MLKEM768" }),
+        tls: Some(HopTls {
+            version: "TLSv1.3",
+            cipher: "TLS_AES_256_GCM_SHA384",
+            group: "X25519MLKEM768",
+            session: Some("00112233445566778899aabbccddeeff".into()),
+        }),
         peer: Some(Peer {
             identity: identity.into(),
             subject: "CN=egress.example".into(),

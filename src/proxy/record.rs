@@ -13,6 +13,7 @@ use crate::plan::cluster::Cluster;
 use crate::plan::outcome::{Level, Outcome, Side};
 use crate::telemetry::entry::{Entry, Hop, HopTls, Peer, timestamp};
 use crate::tls::Agreed;
+use crate::tls::exporter::SessionId;
 use crate::tls::presented::Presented;
 
 /// What is known of a connection so far. It is held for as long as the connection lives, so it refers
@@ -34,7 +35,7 @@ pub struct Record {
 struct HopFacts {
     /// Address and port by themselves: with what else a socket's address has, each would be half as large again.
     address: Option<(IpAddr, u16)>,
-    agreed: Option<Agreed>,
+    tls: Option<(Agreed, Option<SessionId>)>,
     presented: Option<Arc<Presented>>,
 }
 
@@ -73,7 +74,7 @@ impl Record {
     /// What the handshake with the client settled, and whether it has shown a certificate; `None` before it, and
     /// for a client that does not speak TLS with us.
     pub fn client_tls(&self) -> Option<(Agreed, bool)> {
-        Some((self.downstream.agreed?, self.downstream.presented.is_some()))
+        Some((self.downstream.tls?.0, self.downstream.presented.is_some()))
     }
 
     /// Where the connection goes.
@@ -92,14 +93,14 @@ impl Record {
     }
 
     /// What a handshake settled.
-    pub fn tls(&mut self, side: Side, agreed: Agreed) {
-        self.hop(side).agreed = Some(agreed);
+    pub fn tls(&mut self, side: Side, agreed: Agreed, id: Option<SessionId>) {
+        self.hop(side).tls = Some((agreed, id));
     }
 
     /// What the handshakes settled that were made.
     pub fn agreed(&self) -> impl Iterator<Item = (Side, Agreed)> {
         let hops = [(Side::Downstream, &self.downstream), (Side::Upstream, &self.upstream)];
-        hops.into_iter().filter_map(|(side, hop)| Some((side, hop.agreed?)))
+        hops.into_iter().filter_map(|(side, hop)| Some((side, hop.tls?.0)))
     }
 
     fn hop(&mut self, side: Side) -> &mut HopFacts {
@@ -152,10 +153,11 @@ fn spell_out(facts: &HopFacts, cluster: Option<&Cluster>) -> Hop {
     Hop {
         name: cluster.map(|cluster| cluster.name.clone()),
         address: facts.address.map(SocketAddr::from),
-        tls: facts.agreed.map(|agreed| HopTls {
+        tls: facts.tls.map(|(agreed, id)| HopTls {
             version: agreed.version(),
             cipher: agreed.cipher(),
             group: agreed.group(),
+            session: id.map(|id| id.to_string()),
         }),
         peer: facts.presented.as_ref().map(|presented| Peer {
             identity: presented.identity.to_string(),

@@ -65,6 +65,9 @@ pub struct HopTls {
     pub cipher: &'static str,
     /// The key-exchange group, by its IANA name.
     pub group: &'static str,
+    /// The name of the session, in hex: the other end's record has the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 /// The holder of a certificate.
@@ -158,6 +161,9 @@ impl Entry {
         for (name, hop) in [("down", &self.downstream), ("up", &self.upstream)] {
             if let Some(tls) = &hop.tls {
                 let _ = write!(line, " {name}_tls={},{},{}", tls.version, tls.cipher, tls.group);
+                if let Some(session) = &tls.session {
+                    let _ = write!(line, " {name}_session={session}");
+                }
             }
             if let Some(peer) = &hop.peer {
                 let _ = write!(line, " {name}_peer={}", escaped(&peer.identity));

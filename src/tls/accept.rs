@@ -12,6 +12,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::exporter::SessionIds;
 use super::generation::{Current, PerGeneration};
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Handshake;
@@ -301,6 +302,7 @@ fn server_config(
     // A resumed session repeats no check of the client, so there is none.
     config.send_tls13_tickets = 0;
     config.enable_secret_extraction = true; // for the record layer of ours
+    config.key_log = Arc::new(SessionIds);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }

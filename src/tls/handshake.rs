@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::exporter::{self, SessionId};
 use super::plaintext::Plaintext;
 use super::session::{Handshake, Session};
 use super::standing::{Shown, Verify, Voucher};
@@ -26,6 +27,8 @@ pub struct Established {
     pub session: Session,
     /// Version, cipher and group.
     pub agreed: Agreed,
+    /// The name of the session, the same at both of its ends.
+    pub id: Option<SessionId>,
     /// The peer's certificate; `None` where the peer showed none.
     pub peer: Option<Arc<presented::Presented>>,
     /// Who let the peer in; `None` until somebody has.
@@ -83,8 +86,8 @@ impl From<Failure> for HandshakeError {
     }
 }
 
-/// Bytes read at once while a handshake goes on.
-const READ_BYTES: usize = 16 * 1024;
+/// Bytes read at once while a handshake goes on: a flight, as a rule; more room would only be cleared in vain.
+const READ_BYTES: usize = 4 * 1024;
 /// How long, and how much, a refused peer may still send before its socket is closed.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 * 1024;
@@ -101,7 +104,7 @@ pub(crate) async fn run(
     inbox: Vec<u8>,
     deadline: Instant,
 ) -> Result<Established, HandshakeError> {
-    let mut flight = Flight { inbox, outgoing: Vec::new(), until: Duration::ZERO };
+    let mut flight = Flight { inbox, outgoing: Vec::new(), until: Duration::ZERO, id: None };
     presented::take();
     let mut peer = None;
     let ended = timeout_at(deadline, flight.drive(&mut handshake, stream, &mut peer)).await;
@@ -129,6 +132,8 @@ struct Flight {
     outgoing: Vec<u8>,
     /// When the first certificate of the peer's chain expires, in seconds since 1970.
     until: Duration,
+    /// The name of the session, once its secrets are agreed on.
+    id: Option<SessionId>,
 }
 
 impl Flight {
@@ -148,8 +153,8 @@ impl Flight {
         }
         let mut inbox = std::mem::take(&mut self.inbox);
         inbox.shrink_to_fit();
-        let (peer, until) = (peer.take(), self.until);
-        Ok(Established { session, agreed, peer, voucher: None, until, chain, plain, inbox })
+        let (id, peer, until) = (self.id, peer.take(), self.until);
+        Ok(Established { session, agreed, id, peer, voucher: None, until, chain, plain, inbox })
     }
 
     async fn drive(
@@ -195,6 +200,9 @@ impl Flight {
         }
         if let Some(until) = verify::take_until() {
             self.until = until;
+        }
+        if let Some(id) = exporter::take() {
+            self.id = Some(id);
         }
         let consumed = fed.map_err(|fault| Failure::Tls(verify::with_names(fault)))?;
         self.inbox.drain(..consumed);

@@ -8,6 +8,7 @@
 
 pub mod accept;
 mod after;
+pub mod exporter;
 pub mod fault;
 mod generation;
 pub mod handshake;

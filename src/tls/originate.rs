@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, IpAddr, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::exporter::SessionIds;
 use super::generation::PerGeneration;
 use super::handshake::{self, Established, Failure, HandshakeError};
 use super::session::Handshake;
@@ -167,6 +168,7 @@ fn client(
     config.alpn_protocols = originate.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     config.resumption = Resumption::disabled();
     config.enable_secret_extraction = true; // for the record layer of ours
+    config.key_log = Arc::new(SessionIds);
     config.enable_sni = originate.sni.is_some();
     // Without an SNI rustls still wants a name; the verifier does not look at it.
     let name = match &originate.sni {

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
 
 use crate::support::authority::Identity;
 use crate::support::link::Link;
@@ -120,4 +121,21 @@ fn a_message_of_the_protocol_that_arrives_in_pieces_holds_nothing_up() {
     server.sock.write_all(&tickets[first..]).expect("written");
     server.write_all(b"and on").expect("written");
     expect(&mut client, "and on");
+}
+
+#[test]
+fn both_ends_name_a_session_alike_and_no_two_sessions_alike() {
+    let link = Link::new();
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let (client, server) = link.connect();
+        drop((client, server));
+        let name = |record: Value, hop: &str| record[hop]["tls"]["session"].as_str().map(str::to_owned);
+        let [egress, ingress] =
+            [name(link.egress.record(), "upstream"), name(link.ingress.record(), "downstream")];
+        assert!(egress.as_ref().is_some_and(|name| name.len() == 32), "{egress:?}");
+        assert_eq!(egress, ingress);
+        assert!(!names.contains(&egress));
+        names.push(egress);
+    }
 }
