@@ -193,9 +193,8 @@ impl Generator {
         let Some(Some(client)) = self.clients.get_mut(index) else { return Ok(()) };
         let progress = client.ready(&mut self.buffers);
         match progress {
-            Progress::Some => {}
             Progress::Moved(bytes) if self.is_counted(index) => self.window.moved(bytes),
-            Progress::Moved(_) => {}
+            Progress::Some | Progress::Moved(_) => {}
             Progress::Greeted => self.greeted(index)?,
             Progress::Replied => self.replied(index)?,
             Progress::Failed => {
