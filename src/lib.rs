@@ -10,8 +10,9 @@
 //! everything that decides is pure.**
 //!
 //! The modules below are in reading order. To follow a connection, start at [`gateway`] (once a process, with
-//! [`preparation`] and [`serving`] once a plan, and [`reload`] whenever files change), then [`proxy::listener`] accepts, [`proxy::connection`] is the spine, and it calls in the order of its
-//! text: [`plan::route`], [`tls::accept`], [`plan::authorize`], [`upstream::dial`], [`tls::originate`],
+//! [`preparation`] and [`serving`] once a plan, and [`reload`] whenever files change), then
+//! [`proxy::listener`] accepts, [`proxy::connection`] is the spine, and it calls in the order of its text:
+//! [`plan::route`], [`tls::accept`], [`plan::authorize`], [`upstream::dial`], [`tls::originate`],
 //! [`proxy::relay`]. Each leaf returns a value; none calls back, and siblings do not call each other.
 //! **Direction is data**: egress, ingress and the roles of a mesh differ in the plan's [`plan::Entrance`] and in
 //! [`plan::cluster::Cluster::originate`], never in code.
@@ -36,13 +37,14 @@
 //!
 //! # Threads
 //!
-//! One thread for control (signals, DNS, drain), one that watches the configuration and the credentials, one that
-//! writes records, and N workers. A worker is one thread with one single-threaded runtime; a listener hands each accepted socket to the
-//! worker with the fewest connections, where it stays. One task per connection drives both directions, over
-//! buffers that belong to the worker and are lent for one poll ([`proxy::scratch`]). Handshakes compute in turns,
-//! so that a flood of them does not stand before the connections that are established ([`tls::handshake`]).
-//! What workers share of an upstream (its connections, whose turn it is, which endpoint fails) is kept by role and
-//! name, so that it outlives a plan ([`upstream::upstreams`]).
+//! One thread for control (signals, DNS, drain), one that watches the configuration and the credentials, one
+//! that writes records, and N workers. A worker is one thread with one single-threaded runtime; a listener
+//! hands each accepted socket to the worker with the fewest connections, where it stays. One task per
+//! connection drives both directions, over buffers that belong to the worker and are lent for one poll
+//! ([`proxy::scratch`]). Handshakes compute in turns, so that a flood of them does not stand before the
+//! connections that are established ([`tls::handshake`]). What workers share of an upstream (its connections,
+//! whose turn it is, which endpoint fails) is kept by role and name, so that it outlives a plan
+//! ([`upstream::upstreams`]).
 //! The thread that watches compiles a new plan, makes it possible and lets the listeners follow it; and it judges,
 //! whenever a plan or a credential has changed, whether the peers of open connections would still be let in
 //! ([`tls::standing`]). Sending them away ([`proxy::tenure`]) and all other timing of connections is done at one tick
