@@ -295,7 +295,10 @@ impl Check<'_> {
                 }
                 Ok(true)
             }
-            Err(Error::UnknownIssuer) => {
+            Err(error)
+                if error == Error::UnknownIssuer
+                    || (error == Error::InvalidSignatureForPublicKey && self.issuer_has_another_key()) =>
+            {
                 let issuer = self.chain().last().map(|facts| facts.issuer.clone()).unwrap_or_default();
                 self.warnings.push(Warning::ForeignIssuer(issuer));
                 Ok(false)
@@ -307,6 +310,18 @@ impl Check<'_> {
                 Err(unfit(path, expected, format!("one that it did not ({error})")))
             }
         }
+    }
+
+    /// Whether the CA that issued our chain is not in the bundle, but one with its name and other keys: a CA that
+    /// was given a new key, of which the other side may know both.
+    fn issuer_has_another_key(&self) -> bool {
+        let Some(last) = self.chain().last() else { return false };
+        let Some(signed_by) = &last.issuer_key_id else { return false };
+        let mut namesakes = self.items.iter().filter_map(|item| match &item.what {
+            What::Ca(facts) if facts.subject == last.issuer => Some(facts),
+            What::Ca(_) | What::Chain(_) | What::List(_) => None,
+        });
+        namesakes.all(|ca| ca.key_id.as_ref().is_some_and(|key| key != signed_by))
     }
 
     fn chain(&self) -> impl Iterator<Item = &Facts> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
 use x509_parser::asn1_rs::Oid;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
@@ -41,6 +41,10 @@ pub struct Facts {
     pub purposes: Option<Purposes>,
     /// What is too weak about it.
     pub weakness: Option<String>,
+    /// The name of its key, where it has one (RFC 5280 section 4.2.1.2).
+    pub key_id: Option<Vec<u8>>,
+    /// The name of the key that signed it (RFC 5280 section 4.2.1.1).
+    pub issuer_key_id: Option<Vec<u8>>,
 }
 
 /// The uses that the extended key usage names (RFC 5280 section 4.2.1.12).
@@ -80,6 +84,14 @@ impl Facts {
                 client: purposes.value.client_auth,
             }),
             weakness: weakness(&certificate, self_issued),
+            key_id: extension(&certificate, |extension| {
+                let ParsedExtension::SubjectKeyIdentifier(id) = extension else { return None };
+                Some(id.0.to_vec())
+            }),
+            issuer_key_id: extension(&certificate, |extension| {
+                let ParsedExtension::AuthorityKeyIdentifier(id) = extension else { return None };
+                Some(id.key_identifier.as_ref()?.0.to_vec())
+            }),
         })
     }
 
@@ -97,6 +109,13 @@ pub fn fingerprints(der: &[u8], public_key: &[u8]) -> Fingerprints {
         digest
     };
     Fingerprints { public_key: sha256(public_key), certificate: sha256(der) }
+}
+
+fn extension<T>(
+    certificate: &X509Certificate<'_>,
+    wanted: impl Fn(&ParsedExtension<'_>) -> Option<T>,
+) -> Option<T> {
+    certificate.extensions().iter().find_map(|extension| wanted(extension.parsed_extension()))
 }
 
 fn names(certificate: &X509Certificate<'_>) -> PeerIdentity {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::refusal::assert_refused;
 use crate::support::authority::{Authority, Leaf};
+use crate::support::socket::Backend;
 use crate::support::{Certs, HOST, Program, path};
 
 fn ingress_with(credentials: &Path, problem: &str) {
@@ -335,4 +336,19 @@ fn the_files_of_the_other_family_come_first_and_a_directory_beside_takes_the_pla
     ingress_with(&directory, &problem);
     std::fs::copy(directory.join("cacert"), beside.join("ca.crt")).expect("copied");
     Program::ingress(&certs, ([127, 0, 0, 1], 1).into(), &[]);
+}
+
+#[test]
+fn a_ca_that_was_given_a_new_key_is_told_from_one_that_did_not_sign() {
+    let (certs, backend) = (Certs::mint(), Backend::start());
+    let file = certs.ingress().join("ca.crt");
+    // The leaf names the key that signed it, and it is none of this CA of the same name.
+    std::fs::write(&file, Authority::named_like(&certs).pem).expect("written");
+    let ingress = Program::ingress(&certs, backend.address, &[]);
+    assert_eq!(ingress.said("own certificate is issued by none of the CAs beside it"), 1);
+    // A leaf that names no key says that this one signed it, and it did not.
+    let impostor = Authority::named_like(&certs);
+    impostor.issue(&Leaf::server(&[HOST])).install(&certs.ingress());
+    std::fs::write(&file, Authority::of(&certs).pem).expect("written");
+    ingress_with(&certs.ingress(), "found one that it did not");
 }
