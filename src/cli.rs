@@ -176,6 +176,9 @@ pub struct ProcessFlags {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap would show it as the help of the group")]
     pub dns: DnsFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
+    pub admin: AdminFlags,
     /// What TLS that ends without close_notify does to the other side: reset or fin.
     #[arg(long, env = "TWINLOCK_ON_TRUNCATION", value_name = "HOW", default_value = "reset")]
     pub on_truncation: String,
@@ -234,6 +237,17 @@ pub struct TlsFlags {
     /// A cipher suite by its IANA or OpenSSL name, best first; repeatable [default: all of AES-GCM and ChaCha20].
     #[arg(long, env = "TWINLOCK_CIPHER", value_name = "NAME", value_delimiter = ',')]
     pub cipher: Vec<String>,
+}
+
+/// The flags of the admin server.
+#[derive(Debug, Args)]
+pub struct AdminFlags {
+    /// Where health and metrics can be asked for by HTTP, such as 127.0.0.1:15021 [default: nowhere].
+    #[arg(long, env = "TWINLOCK_ADMIN", value_name = "IP:PORT")]
+    pub admin: Option<String>,
+    /// How far --admin may reach: loopback, or any address, where whoever can reach it can ask.
+    #[arg(long, env = "TWINLOCK_ADMIN_REACH", value_name = "HOW", default_value = "loopback")]
+    pub admin_reach: String,
 }
 
 /// The flags that say how names are resolved.

@@ -166,7 +166,7 @@ fn gateway(configuration: Configuration, folder: Option<Folder>) -> Result<u8, S
     let ended = runtime.block_on(async {
         let signals = listen_to_signals().map_err(system)?;
         let log = AccessLog::new(format, records.clone());
-        gateway.run(log, signals).await.map_err(|error| error.to_string())
+        gateway.run(log, events.clone(), signals).await.map_err(|error| error.to_string())
     });
     // Records first: what is lost of them is told in the other log.
     for (lines, writer) in [(records, record_writer), (events, event_writer)] {

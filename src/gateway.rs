@@ -1,5 +1,6 @@
 //! The composition root: bind, serve, reload, drain. The only file that knows every folder.
 
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,18 +9,21 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::admin::server::{self, Server};
 use crate::clock;
 use crate::config::Configuration;
 use crate::config::folder::Folder;
 use crate::credentials::store::Store;
 use crate::credentials::watch::{self, Nudge};
+use crate::observe;
 use crate::plan::Plan;
-use crate::preparation::{Prepared, StartError, prepare};
+use crate::preparation::{Prepared, StartError, bind, prepare};
 use crate::proxy::live::Order;
 use crate::proxy::worker::Workers;
 use crate::reload::Reloader;
 use crate::serving::Serving;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::lines::Lines;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::upstreams::Upstreams;
 
@@ -46,22 +50,30 @@ pub struct Ended {
 pub struct Gateway {
     prepared: Prepared,
     folder: Option<Folder>,
+    admin: Option<TcpListener>,
 }
 
 impl Gateway {
     /// Raises the limit of descriptors, loads the credentials and binds the listeners. A configuration that came
     /// from files is followed as they change.
     pub fn prepare(configuration: Configuration, folder: Option<Folder>) -> Result<Self, StartError> {
+        let admin = configuration.admin;
         let too_few = raise_descriptor_limit(&configuration.plan);
         let mut prepared = prepare(configuration, &Store::default(), |_| false)?;
         prepared.warnings.extend(too_few);
-        Ok(Self { prepared, folder })
+        let opened = |address: SocketAddr| bind(address).map_err(|error| StartError::Admin(address, error));
+        Ok(Self { prepared, folder, admin: admin.map(opened).transpose()? })
     }
 
     /// Serves until told to stop and drained. Must be called on a runtime with IO and time, which is the
     /// one for everything but connections.
-    pub async fn run(self, log: AccessLog, mut signals: mpsc::Receiver<Signal>) -> Result<Ended, StartError> {
-        let Self { prepared, folder } = self;
+    pub async fn run(
+        self,
+        log: AccessLog,
+        events: Lines,
+        mut signals: mpsc::Receiver<Signal>,
+    ) -> Result<Ended, StartError> {
+        let Self { prepared, folder, admin } = self;
         let (warnings, limits) = (prepared.warnings.clone(), prepared.plan.limits.clone());
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -78,14 +90,16 @@ impl Gateway {
             move |now, reason| reloader.look(now, reason),
         )
         .map_err(StartError::System)?;
+        let admin = admin.map(|socket| start_admin(socket, serving.clone(), events)).transpose()?;
         serve(&mut signals, &nudge).await;
         serving.stop().await;
         let cut = drain(&serving.workers, limits.drain_timeout, &mut signals, &nudge).await;
+        admin.into_iter().for_each(Server::stop);
         nudge.stop();
         if watching.join().is_err() {
             tracing::error!("the watch panicked");
         }
-        // Nobody else holds it any more: neither the watch nor a listener.
+        // Nobody else holds it any more: neither the watch nor a listener nor the admin server.
         if let Some(Serving { mut workers, .. }) = Arc::into_inner(serving)
             && let Some(workers) = Arc::get_mut(&mut workers)
         {
@@ -93,6 +107,13 @@ impl Gateway {
         }
         Ok(Ended { cut })
     }
+}
+
+fn start_admin(socket: TcpListener, serving: Arc<Serving>, events: Lines) -> Result<Server, StartError> {
+    let address = socket.local_addr().map_err(StartError::System)?;
+    let server = server::start(socket, observe::subject(serving, events)).map_err(StartError::System)?;
+    tracing::info!(%address, "admin server listening");
+    Ok(server)
 }
 
 /// Obeys signals until the one to stop.

@@ -25,6 +25,7 @@
 //! | [`tls`] | rustls, and nobody else touches it | plan, credentials |
 //! | [`upstream`] | a name -> a connected socket | plan, telemetry |
 //! | [`proxy`] | one connection, accept to close | plan, tls, upstream, telemetry |
+//! | [`admin`] | HTTP: health and metrics | plan, credentials, telemetry |
 //! | [`telemetry`] | records of connections, the operational log | plan |
 //!
 //! `tests/tidy.rs` holds the code to this table.
@@ -38,7 +39,7 @@
 //! # Threads
 //!
 //! One thread for control (signals, DNS, drain), one that watches the configuration and the credentials, one
-//! that writes records, and N workers. A worker is one thread with one single-threaded runtime; a listener
+//! that writes records, one for the admin server ([`admin::server`], fed by [`observe`]), and N workers. A worker is one thread with one single-threaded runtime; a listener
 //! hands each accepted socket to the worker with the fewest connections, where it stays. One task per
 //! connection drives both directions, over buffers that belong to the worker and are lent for one poll
 //! ([`proxy::scratch`]). Handshakes compute in turns, so that a flood of them does not stand before the
@@ -94,6 +95,8 @@ pub mod plan;
 pub mod tls;
 pub mod upstream;
 pub mod credentials;
+pub mod admin;
+pub mod observe;
 pub mod telemetry;
 pub mod certs;
 pub mod explain;

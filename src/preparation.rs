@@ -24,6 +24,8 @@ const NEIGHBOURS_MAX: usize = 1000;
 pub enum StartError {
     /// A listener's address cannot be had.
     Bind(SocketAddr, io::Error),
+    /// The admin server's address cannot be had.
+    Admin(SocketAddr, io::Error),
     /// A credential is not usable.
     Credential(String),
     /// The system has no threads or descriptors for us.
@@ -35,6 +37,9 @@ impl fmt::Display for StartError {
         match self {
             Self::Bind(address, error) => {
                 write!(f, "--listen: {}: {address}", bind_failure(error))
+            }
+            Self::Admin(address, error) => {
+                write!(f, "--admin: {}: {address}", bind_failure(error))
             }
             Self::Credential(why) => write!(f, "--credentials: {why}"),
             Self::System(error) => write!(f, "cannot start: {error}"),
@@ -72,7 +77,7 @@ pub fn prepare(
     before: &Store,
     is_open: impl Fn(ListenerKey) -> bool,
 ) -> Result<Prepared, StartError> {
-    let Configuration { plan, credentials, mut warnings, awaited } = configuration;
+    let Configuration { plan, credentials, mut warnings, awaited, admin: _ } = configuration;
     let store = before.followed_by(credentials);
     warnings.extend(load(&store, before, awaited)?);
     let new = plan.listeners.iter().filter(|listener| !is_open(listener.key()));
@@ -127,7 +132,8 @@ fn meant(directory: &Path) -> String {
     similar.map_or(String::new(), |name| format!(" (did you mean {}?)", folder.join(name).display()))
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Opens a socket that listens.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     leg::set_options(&socket, Keepalive::USUAL)?;

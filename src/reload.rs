@@ -86,6 +86,7 @@ impl Reloader {
             refused @ Look::Refused(_) => refused,
         };
         if let Look::Refused(why) = refusal {
+            self.serving.count_refusal();
             tracing::warn!(kept_generation, "configuration refused: {}", in_a_line(&why));
         }
         false

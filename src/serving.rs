@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::admin::state::PlanState;
 use crate::clock;
 use crate::credentials::store::Store;
 use crate::plan::{Entrance, Listener, ListenerKey, LogFormat, Plan};
@@ -45,6 +46,9 @@ pub struct Serving {
 #[derive(Default)]
 struct Current {
     generation: u64,
+    followed_at: Option<SystemTime>,
+    /// Configurations that were not followed.
+    refused: u64,
     plan: Option<Arc<Plan>>,
     store: Arc<Store>,
     open: Vec<Open>,
@@ -93,6 +97,25 @@ impl Serving {
         self.current().generation
     }
 
+    /// A configuration was not followed.
+    pub fn count_refusal(&self) {
+        self.current().refused += 1;
+    }
+
+    /// What is told of the plan.
+    pub fn plan_state(&self) -> PlanState {
+        let Current { generation, followed_at, refused, .. } = *self.current();
+        PlanState { generation, followed_at, refused }
+    }
+
+    /// Listeners of the plan that accept no connections.
+    pub fn closed(&self) -> Vec<SocketAddr> {
+        let current = self.current();
+        let listeners = current.plan.iter().flat_map(|plan| &plan.listeners);
+        let is_open = |key| current.open.iter().any(|open| open.key == key && open.is_accepting());
+        listeners.filter(|listener| !is_open(listener.key())).map(|listener| listener.address).collect()
+    }
+
     /// Whether the end has come: no plan is followed any more.
     pub fn is_stopped(&self) -> bool {
         self.current().stopped
@@ -137,7 +160,7 @@ impl Serving {
         for (listener, socket) in sockets {
             changes.opened.push(self.open(&mut current, listener, socket, &context));
         }
-        (current.plan, current.store) = (Some(plan), store);
+        (current.plan, current.store, current.followed_at) = (Some(plan), store, Some(now));
         drop(current);
         self.standings.follow(requirements, now);
         Some(changes)

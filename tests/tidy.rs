@@ -11,6 +11,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("tls", &["plan", "credentials"]),
     ("upstream", &["plan", "telemetry"]),
     ("config", &["plan", "credentials"]),
+    ("admin", &["plan", "credentials", "telemetry"]),
     ("proxy", &["plan", "tls", "upstream", "telemetry"]),
 ];
 const LEAVES: &[&str] = &["clock", "cli"];
@@ -19,6 +20,8 @@ const LEAVES: &[&str] = &["clock", "cli"];
 const RESERVED: &[(&str, &[&str])] = &[
     // One home for TLS, and the one file that loads keys.
     ("rustls::", &["src/tls/", "src/credentials/bundle.rs"]),
+    // HTTP is for the admin server only.
+    ("hyper::", &["src/admin/"]),
     // `plan` is pure.
     (
         "tokio::",
@@ -26,6 +29,7 @@ const RESERVED: &[(&str, &[&str])] = &[
             "src/proxy/",
             "src/tls/",
             "src/upstream/",
+            "src/admin/server.rs",
             "src/gateway.rs",
             "src/serving.rs",
             "src/command.rs",

@@ -1,10 +1,11 @@
 //! The flags of `egress` and `ingress` -> a plan. Pure; every problem is reported at once.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::report::Report;
 use super::server::TLS_PORT;
-use super::{Awaited, Configuration, duration, name, policy, server};
+use super::{Awaited, Configuration, admin, duration, name, policy, server};
 use crate::cli::{CommonFlags, DnsFlags, EgressFlags, IngressFlags, ProcessFlags};
 use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
@@ -95,12 +96,13 @@ fn route(rules: Rules, cluster: Cluster) -> Arc<Route> {
 
 /// What both commands have in common, checked.
 struct Common {
-    listen: Vec<std::net::SocketAddr>,
+    listen: Vec<SocketAddr>,
     credential: Source,
     tls: TlsPolicy,
     limits: Limits,
     dns: Dns,
     log_format: LogFormat,
+    admin: Option<SocketAddr>,
 }
 
 impl Common {
@@ -124,6 +126,7 @@ impl Common {
             credentials: vec![self.credential],
             warnings,
             awaited: Awaited::Absent,
+            admin: self.admin,
         }
     }
 }
@@ -135,13 +138,13 @@ fn common(flags: &CommonFlags, needs: Needs, report: &mut Report) -> Option<Comm
     if listen.len() != flags.listen.len() {
         return None;
     }
-    let Process { crl_expired, tls, limits, dns, log_format } = process?;
+    let Process { crl_expired, tls, limits, dns, log_format, admin } = process?;
     let credential = Source {
         name: CredentialName("default".into()),
         directory: flags.credentials.clone(),
         needs: Needs { crl_expired, ..needs },
     };
-    Some(Common { listen, credential, tls, limits, dns, log_format })
+    Some(Common { listen, credential, tls, limits, dns, log_format, admin })
 }
 
 /// What every command that carries connections has in common, checked.
@@ -156,6 +159,8 @@ pub struct Process {
     pub dns: Dns,
     /// How records and the operational log are written.
     pub log_format: LogFormat,
+    /// Where the admin server listens.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Checks the flags that every command that carries connections has.
@@ -189,6 +194,7 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
     };
     let tls = policy::tls(&flags.tls, report);
     let dns = dns(&flags.dns, report);
+    let admin = admin::address(&flags.admin, report);
     let limits = Limits {
         handshake_timeout: handshake_timeout?,
         connect_timeout: connect_timeout?,
@@ -213,7 +219,7 @@ pub fn process(flags: &ProcessFlags, report: &mut Report) -> Option<Process> {
         credentials_poll: credentials_poll?,
         workers: workers?,
     };
-    Some(Process { crl_expired: crl_expired?, tls: tls?, limits, dns: dns?, log_format: log_format? })
+    Some(Process { crl_expired: crl_expired?, tls: tls?, limits, dns: dns?, log_format: log_format?, admin })
 }
 
 /// Compiles the flags that say how names are resolved; `None` if one of them is not right.

@@ -60,6 +60,7 @@ pub fn compile(
         plan: Plan { listeners, limits: process.limits, dns: process.dns, log_format: process.log_format },
         warnings: report.warning_lines(),
         awaited: Awaited::Any,
+        admin: process.admin,
     };
     (Some(configuration), report)
 }

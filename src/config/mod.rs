@@ -1,5 +1,6 @@
 //! What the operator wrote -> a plan, or everything that is wrong with it at once.
 
+pub mod admin;
 pub mod compile;
 pub mod decode;
 pub mod document;
@@ -16,6 +17,7 @@ pub mod resource;
 pub mod sources;
 pub mod validate;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::credentials::refusal::Refusal;
@@ -33,6 +35,8 @@ pub struct Configuration {
     pub warnings: Vec<String>,
     /// Which credentials need not be usable yet when listeners open.
     pub awaited: Awaited,
+    /// Where the admin server listens; `None` if there is none.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Credentials that need not be usable yet when listeners open: connections that need them are closed until

@@ -2,7 +2,6 @@
 //!
 //! The names and units are fixed here; whoever serves metrics writes the samples as they are.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -97,35 +96,12 @@ fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-impl Sample {
-    /// One line of Prometheus' text format, without its line feed.
-    pub fn line(&self) -> String {
-        let mut line = format!("{}{{", self.name);
-        for (index, (name, value)) in self.labels.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            // Writing to a String cannot fail.
-            let _ = write!(line, "{comma}{name}=\"{escaped}\"");
-        }
-        let _ = write!(line, "}} {}", self.value);
-        line
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::credentials::needs::Needs;
     use crate::credentials::store::Source;
     use crate::plan::CredentialName;
-
-    #[test]
-    fn a_sample_is_one_line_whatever_a_certificate_calls_itself() {
-        let labels = vec![("subject", "a\"b\\c\nd".to_owned()), ("file", "tls.crt".to_owned())];
-        let sample = Sample { name: NOT_AFTER, labels, value: -1 };
-        let expected = r#"twinlock_certificate_not_after_seconds{subject="a\"b\\c\nd",file="tls.crt"} -1"#;
-        assert_eq!(sample.line(), expected);
-    }
 
     #[test]
     fn what_happened_to_a_credential_is_counted() {

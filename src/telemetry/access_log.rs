@@ -26,6 +26,11 @@ impl AccessLog {
         self.line(&line);
     }
 
+    /// Records that were lost so far.
+    pub fn dropped(&self) -> u64 {
+        self.lines.dropped()
+    }
+
     /// Appends a line, which ends with its line feed.
     pub fn line(&self, line: &str) {
         self.lines.append(line.as_bytes());

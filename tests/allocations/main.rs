@@ -57,10 +57,11 @@ impl InProcess {
         let (sender, lines) = channel();
         let (signals, obeyed) = mpsc::channel(1);
         let (records, _) = Lines::start("access log", Told(sender)).expect("a writer");
+        let (events, _) = Lines::start("operational log", io::sink()).expect("a writer");
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let log = AccessLog::new(LogFormat::Json, records);
-            runtime.expect("a runtime").block_on(gateway.run(log, obeyed)).expect("it runs");
+            runtime.expect("a runtime").block_on(gateway.run(log, events, obeyed)).expect("it runs");
         });
         let ready = lines.recv_timeout(PATIENCE).expect("a ready line");
         let ready: serde_json::Value = serde_json::from_str(&ready).expect("JSON");
