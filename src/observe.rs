@@ -24,6 +24,7 @@ fn state(serving: &Serving, events: &Lines) -> State {
         closed: serving.closed(),
         plan: serving.plan_state(),
         credentials: serving.store(),
+        connections: serving.counts.clone(),
         handshakes: handshakes.collect(),
         lines_dropped: [("access", serving.log.dropped()), ("operational", events.dropped())],
     }

@@ -17,6 +17,7 @@ use crate::proxy::listener::{self, Service};
 use crate::proxy::warnings::Warnings;
 use crate::proxy::worker::Workers;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::counts::Counts;
 use crate::telemetry::entry::timestamp;
 use crate::tls::accept::Terminations;
 use crate::tls::originate::Originations;
@@ -39,6 +40,8 @@ pub struct Serving {
     pub standings: Arc<Register>,
     /// What the operational log has heard of failures.
     pub warnings: Arc<Warnings>,
+    /// What was counted of connections.
+    pub counts: Arc<Counts>,
     current: Mutex<Current>,
 }
 
@@ -83,8 +86,9 @@ pub struct Changes {
 impl Serving {
     /// Nothing is open yet.
     pub fn new(workers: Arc<Workers>, log: AccessLog, upstreams: Upstreams) -> Self {
-        let (standings, warnings, current) = (Arc::default(), Arc::default(), Mutex::default());
-        Self { workers, log, upstreams: Arc::new(upstreams), standings, warnings, current }
+        let (standings, warnings, counts) = (Arc::default(), Arc::default(), Arc::default());
+        let upstreams = Arc::new(upstreams);
+        Self { workers, log, upstreams, standings, warnings, counts, current: Mutex::default() }
     }
 
     /// The credentials of the plan.
@@ -154,6 +158,7 @@ impl Serving {
             upstreams: self.upstreams.clone(),
             log: self.log.clone(),
             warnings: self.warnings.clone(),
+            counts: self.counts.clone(),
         });
         let mut changes = Changes { generation, ..Changes::default() };
         current.swap(&plan, &context, &mut changes);
@@ -177,7 +182,7 @@ impl Serving {
         self.log.line(&ready_line(&context.plan, &listener, address));
         let (close, closing) = watch::channel(false);
         let key = listener.key();
-        let service = Arc::new(ArcSwap::from_pointee(Service { listener, context: context.clone() }));
+        let service = Arc::new(ArcSwap::from_pointee(Service::new(listener, context.clone())));
         let accepting = listener::run(socket, service.clone(), self.workers.clone(), closing);
         self.workers.spawn_listener(current.opened, accepting);
         current.opened += 1;
@@ -220,7 +225,7 @@ impl Current {
             } else {
                 changes.changed.push(open.address);
             }
-            open.service.store(Arc::new(Service { listener: listener.clone(), context: context.clone() }));
+            open.service.store(Arc::new(Service::new(listener.clone(), context.clone())));
             true
         });
     }

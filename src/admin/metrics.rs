@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::exposition::{Exposition, Kind};
-use super::process;
 use super::state::State;
+use super::{connections, process};
 use crate::credentials::status::{self, Sample};
 
 /// What each metric of credentials is.
@@ -31,6 +31,7 @@ pub fn text(state: &State) -> String {
     let mut exposition = Exposition::default();
     credentials(&mut exposition, state);
     plan(&mut exposition, state);
+    connections::add_to(&mut exposition, &state.connections.totals());
     let help = "TLS handshakes that were made.";
     let mut family = exposition.family("twinlock_handshakes_total", Kind::Counter, help);
     for made in &state.handshakes {

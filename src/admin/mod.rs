@@ -4,6 +4,7 @@
 //! [`answer`] maps a request to a response; what it tells of is a [`state::State`], taken anew for each request.
 
 pub mod answer;
+pub mod connections;
 pub mod exposition;
 pub mod guard;
 pub mod metrics;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::credentials::store::Store;
 use crate::plan::outcome::Side;
+use crate::telemetry::counts::Counts;
 
 /// What is told of the process.
 pub struct State {
@@ -17,6 +18,8 @@ pub struct State {
     pub plan: PlanState,
     /// The credentials of the plan.
     pub credentials: Arc<Store>,
+    /// What was counted of connections.
+    pub connections: Arc<Counts>,
     /// Handshakes that were made.
     pub handshakes: Vec<Handshakes>,
     /// Lines that were lost, by the log.

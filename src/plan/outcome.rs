@@ -187,6 +187,32 @@ impl Outcome {
         Account { label, detail, level, blame, flags: self.flags() }
     }
 
+    /// The side of a handshake that failed or was not begun, if that was the end.
+    pub fn refused_handshake(&self) -> Option<Side> {
+        match self {
+            Self::Handshake(side, _) | Self::HandshakeTimeout(side) => Some(*side),
+            Self::NoHello | Self::HandshakeLimit => Some(Side::Downstream),
+            Self::Completed { .. }
+            | Self::Reset(_)
+            | Self::Truncated(_)
+            | Self::Tls(..)
+            | Self::NoRoute
+            | Self::Denied
+            | Self::Unresolved(_)
+            | Self::Unreachable(_)
+            | Self::ConnectTimeout
+            | Self::NoneHealthy
+            | Self::UpstreamOverflow
+            | Self::NoCredential(_)
+            | Self::IdleTimeout
+            | Self::Aged
+            | Self::Withdrawn(..)
+            | Self::Drained
+            | Self::ConnectionLimit
+            | Self::Internal(_) => None,
+        }
+    }
+
     fn flags(&self) -> &'static str {
         match self {
             Self::UpstreamOverflow => "UO",

@@ -24,6 +24,7 @@ use crate::plan::outcome::{Blame, Outcome, Side};
 use crate::plan::succession::Hop;
 use crate::plan::{Accept, DestinationRoute, Entrance, Listener, Plan, Route, route};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::counts::Counts;
 use crate::tls::accept::{self, First, Hello, Terminations};
 use crate::tls::handshake::{Established, Failure, HandshakeError};
 use crate::tls::originate::{self, Originations};
@@ -51,6 +52,8 @@ pub struct Context {
     pub log: AccessLog,
     /// What the operational log has heard of failures.
     pub warnings: Arc<Warnings>,
+    /// What is counted of connections.
+    pub counts: Arc<Counts>,
 }
 
 /// Carries one connection to its end and writes its record.

@@ -19,6 +19,7 @@ use super::leg::Socket;
 use super::record::Record;
 use super::worker::Workers;
 use crate::plan::Listener;
+use crate::telemetry::counts::ListenerCounts;
 
 /// Connections accepted in one go; then the worker's other tasks have their turn.
 const BATCH: usize = 64;
@@ -33,6 +34,15 @@ pub struct Service {
     pub listener: Arc<Listener>,
     /// All that its connections need.
     pub context: Arc<Context>,
+    counts: Arc<ListenerCounts>,
+}
+
+impl Service {
+    /// Goes on counting where a service of the same listener has stopped.
+    pub fn new(listener: Arc<Listener>, context: Arc<Context>) -> Self {
+        let counts = context.counts.of(&listener);
+        Self { listener, context, counts }
+    }
 }
 
 /// Accepts until told to stop. The socket is closed when this returns.
@@ -108,7 +118,7 @@ async fn accept_some(
 fn dispatch(accepted: OwnedFd, client: SocketAddr, service: &Service, workers: &Workers) {
     let stream = std::net::TcpStream::from(accepted);
     let (listener, context) = (service.listener.clone(), service.context.clone());
-    match workers.place(listener.entrance.asks_first()) {
+    match workers.place(listener.entrance.asks_first(), &service.counts) {
         Ok(place) => {
             // Registered with the runtime it will live on, which this one need not be.
             let runtime = place.runtime();

@@ -9,15 +9,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::plan::cluster::{Cluster, Idle};
 use crate::plan::outcome::{Outcome, Side, Withdrawal};
+use crate::telemetry::counts::ListenerCounts;
 use crate::tls::standing::Standing;
 
 /// A connection that is open.
-#[derive(Default)]
 pub struct Live {
     /// Counts the connections of the process.
     pub id: u64,
     from_downstream: AtomicU64,
     from_upstream: AtomicU64,
+    /// Of these bytes, those that the listener has been told of.
+    told: [AtomicU64; 2],
+    /// What is counted at the listener that it came through.
+    pub counts: Arc<ListenerCounts>,
     relaying: AtomicBool,
     blind: AtomicBool,
     look: AtomicBool,
@@ -77,8 +81,22 @@ impl Order {
 
 impl Live {
     /// A connection that has just been accepted.
-    pub fn new(id: u64) -> Self {
-        Self { id, ..Self::default() }
+    pub fn new(id: u64, counts: Arc<ListenerCounts>) -> Self {
+        Self {
+            id,
+            from_downstream: AtomicU64::default(),
+            from_upstream: AtomicU64::default(),
+            told: Default::default(),
+            counts,
+            relaying: AtomicBool::default(),
+            blind: AtomicBool::default(),
+            look: AtomicBool::default(),
+            rekey: AtomicBool::default(),
+            order: AtomicU8::default(),
+            waker: Mutex::default(),
+            terms: OnceLock::default(),
+            standing: Default::default(),
+        }
     }
 
     /// Counts bytes that came in on a side. Only the connection's own task writes, so this is a load
@@ -96,6 +114,18 @@ impl Live {
     /// Bytes that came in on either side so far.
     pub fn moved(&self) -> u64 {
         self.bytes(Side::Downstream) + self.bytes(Side::Upstream)
+    }
+
+    /// Tells the listener of the bytes that came in since it was last told. Only the worker's thread does, so that
+    /// none is told twice.
+    pub fn tell_bytes(&self) {
+        for (side, told) in [Side::Downstream, Side::Upstream].into_iter().zip(&self.told) {
+            let bytes = self.bytes(side);
+            let before = told.swap(bytes, Ordering::Relaxed);
+            if bytes > before {
+                self.counts.add_bytes(side, bytes - before);
+            }
+        }
     }
 
     /// Keeps the standing of a peer that was let in.
@@ -238,6 +268,11 @@ impl Table {
 }
 
 impl Table {
+    /// Tells the listeners of the bytes that came in.
+    pub fn tell_bytes(&self) {
+        self.lock().values().for_each(|live| live.tell_bytes());
+    }
+
     /// Tells the connections that would not hear of a reset to look for themselves.
     pub fn wake_blind(&self) {
         for live in self.lock().values().filter(|live| live.blind.load(Ordering::Relaxed)) {
@@ -300,8 +335,11 @@ mod tests {
     #[test]
     fn only_a_silent_connection_is_ended_and_only_after_the_timeout() {
         let table = Table::default();
-        let (silent, busy, starting) =
-            (Arc::new(Live::new(1)), Arc::new(Live::new(2)), Arc::new(Live::new(3)));
+        let (silent, busy, starting) = (
+            Arc::new(Live::new(1, Arc::default())),
+            Arc::new(Live::new(2, Arc::default())),
+            Arc::new(Live::new(3, Arc::default())),
+        );
         for live in [&silent, &busy, &starting] {
             table.enter(live);
         }
@@ -325,7 +363,7 @@ mod tests {
     fn what_the_upstream_says_of_idle_connections_counts_before_what_the_process_says() {
         let table = Table::default();
         let said = |id, idle| {
-            let live = Arc::new(Live::new(id));
+            let live = Arc::new(Live::new(id, Arc::default()));
             let (name, nowhere) = (String::new(), Host::Name(String::new()));
             let single = Cluster::single(Role::Egress, name, nowhere, 1, Duration::ZERO, "");
             live.hold_to(&Arc::new(Cluster { pool: Pool { idle, ..Pool::default() }, ..single }));

@@ -42,6 +42,7 @@ struct HopFacts {
 impl Record {
     /// Begins the record of a connection that has just been accepted.
     pub fn open(context: Arc<Context>, listener: Arc<Listener>, live: Arc<Live>, client: SocketAddr) -> Self {
+        live.counts.open();
         Self {
             context,
             listener,
@@ -115,6 +116,8 @@ impl Record {
         if std::mem::replace(&mut self.written, true) {
             return;
         }
+        self.live.tell_bytes();
+        self.live.counts.end(&outcome);
         let entry = Entry {
             id: self.live.id,
             plan: self.context.generation,

@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn keys_are_changed_after_the_bytes_and_after_the_time() {
         let table = Table::default();
-        let (busy, quiet) = (Arc::new(Live::new(1)), Arc::new(Live::new(2)));
+        let (busy, quiet) = (Arc::new(Live::new(1, Arc::default())), Arc::new(Live::new(2, Arc::default())));
         for live in [&busy, &quiet] {
             live.relaying();
             table.enter(live);

@@ -113,7 +113,7 @@ mod tests {
 
     fn connections(count: u64) -> (Table, Vec<Arc<Live>>) {
         let (table, register) = (Table::default(), Register::default());
-        let all: Vec<_> = (1..=count).map(|id| Arc::new(Live::new(id))).collect();
+        let all: Vec<_> = (1..=count).map(|id| Arc::new(Live::new(id, Arc::default()))).collect();
         for live in &all {
             live.stand(Side::Downstream, enter(&register, 1, Duration::from_secs(EXPIRY)));
             table.enter(live);

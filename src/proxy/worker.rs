@@ -16,6 +16,7 @@ use super::tenure::Tenure;
 use crate::clock;
 use crate::plan::limits::Limits;
 use crate::plan::outcome::Outcome;
+use crate::telemetry::counts::ListenerCounts;
 use crate::tls;
 
 /// How often a worker looks at its connections.
@@ -121,8 +122,13 @@ impl Workers {
     /// Gives a new connection its place, on the worker with the fewest. One of which something is asked
     /// first takes a handshake slot, so that strangers cannot use up the connections of those who are
     /// known. `Err` at the limit, with the connection all the same so that its refusal can be recorded.
-    pub fn place(&self, asks_first: bool) -> Result<Place, (Arc<Live>, Outcome)> {
-        let live = Arc::new(Live::new(self.open.last_id.fetch_add(1, Ordering::Relaxed) + 1));
+    pub fn place(
+        &self,
+        asks_first: bool,
+        counts: &Arc<ListenerCounts>,
+    ) -> Result<Place, (Arc<Live>, Outcome)> {
+        let id = self.open.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let live = Arc::new(Live::new(id, counts.clone()));
         let fewest = self.all.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed));
         let Some(worker) = fewest else { return Err((live, Outcome::ConnectionLimit)) };
         if asks_first && !worker.handshakes.take() {
@@ -239,6 +245,7 @@ async fn tick(worker: Arc<Worker>, idle_timeout: Option<Duration>, mut tenure: T
     loop {
         ticks.tick().await;
         worker.table.wake_blind();
+        worker.table.tell_bytes();
         tenure.tick(&worker.table, clock::now(), clock::wall());
         rekey.tick(&worker.table, clock::now());
         idle.tick(&worker.table, clock::now());
@@ -274,14 +281,15 @@ mod tests {
         let loads = |workers: &Workers| -> Vec<usize> {
             workers.all.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).collect()
         };
-        let mut places: Vec<Place> = (0..100).map(|_| workers.place(false).ok().unwrap()).collect();
+        let mut places: Vec<Place> =
+            (0..100).map(|_| workers.place(false, &Arc::default()).ok().unwrap()).collect();
         assert_eq!(loads(&workers), [25; 4]);
         // All that end are on one worker: the next ones go there.
         let (of_first, _): (Vec<usize>, Vec<usize>) = (0..100).partition(|index| index % 4 == 0);
         for index in of_first.into_iter().rev() {
             places.swap_remove(index);
         }
-        places.extend((0..25).map(|_| workers.place(false).ok().unwrap()));
+        places.extend((0..25).map(|_| workers.place(false, &Arc::default()).ok().unwrap()));
         let loads = loads(&workers);
         assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() <= 1, "{loads:?}");
         drop(places);
@@ -292,27 +300,27 @@ mod tests {
     #[test]
     fn the_limit_holds_and_a_place_is_free_again_after_one_ended() {
         let mut workers = Workers::start(&limits(2, 2)).unwrap();
-        let first = workers.place(false).ok().unwrap();
-        let _second = workers.place(false).ok().unwrap();
-        assert!(workers.place(false).is_err());
+        let first = workers.place(false, &Arc::default()).ok().unwrap();
+        let _second = workers.place(false, &Arc::default()).ok().unwrap();
+        assert!(workers.place(false, &Arc::default()).is_err());
         drop(first);
-        assert!(workers.place(false).is_ok());
+        assert!(workers.place(false, &Arc::default()).is_ok());
         workers.stop();
     }
 
     #[test]
     fn strangers_have_slots_of_their_own_until_they_are_known() {
         let mut workers = Workers::start(&limits(1, 1)).unwrap();
-        let known = workers.place(false).ok().unwrap();
-        let [first, second] = [(); 2].map(|()| workers.place(true).ok().unwrap());
-        assert_eq!(workers.place(true).err().unwrap().1, Outcome::HandshakeLimit);
+        let known = workers.place(false, &Arc::default()).ok().unwrap();
+        let [first, second] = [(); 2].map(|()| workers.place(true, &Arc::default()).ok().unwrap());
+        assert_eq!(workers.place(true, &Arc::default()).err().unwrap().1, Outcome::HandshakeLimit);
         assert_eq!(first.admit(), Err(Outcome::ConnectionLimit));
         drop(known);
         assert_eq!(first.admit(), Ok(()));
-        assert_eq!(workers.place(false).err().unwrap().1, Outcome::ConnectionLimit);
+        assert_eq!(workers.place(false, &Arc::default()).err().unwrap().1, Outcome::ConnectionLimit);
         // The slot of the first is free, that of the second is not.
-        let third = workers.place(true).ok().unwrap();
-        assert_eq!(workers.place(true).err().unwrap().1, Outcome::HandshakeLimit);
+        let third = workers.place(true, &Arc::default()).ok().unwrap();
+        assert_eq!(workers.place(true, &Arc::default()).err().unwrap().1, Outcome::HandshakeLimit);
         drop((first, second, third));
         assert_eq!(workers.connections(), 0);
         let slots = &workers.all[0].handshakes;

@@ -2,6 +2,7 @@
 //! standard error.
 
 pub mod access_log;
+pub mod counts;
 pub mod entry;
 pub mod lines;
 pub mod logging;

@@ -9,7 +9,7 @@ use crate::support::socket::echo;
 use crate::support::{has, peer};
 
 /// Has Prometheus' own tool judge the metrics.
-fn assert_promtool_is_content(metrics: &str) {
+pub fn assert_promtool_is_content(metrics: &str) {
     if !has(&["promtool"]) {
         return;
     }
