@@ -12,9 +12,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::scratch::{INBOX_BYTES_MAX, READ_BYTES, Scratch};
@@ -84,6 +84,23 @@ impl Socket {
         Poll::Ready(Ok(self.note_length(read, room)))
     }
 
+    /// Writes once, if there is room.
+    fn poll_write(&mut self, bytes: &[u8], behind: Behind, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let flags = match behind {
+            Behind::Nothing => return Pin::new(&mut self.stream).poll_write(cx, bytes),
+            // The kernel keeps the last segment for what follows.
+            Behind::Fin => SendFlags::MORE | SendFlags::NOSIGNAL,
+        };
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let sent = || Ok(send(&self.stream, bytes, flags)?);
+            match self.stream.try_io(Interest::WRITABLE, sent) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
     fn note_length(&mut self, read: usize, room: usize) -> usize {
         self.short = 0 < read && read < room;
         read
@@ -93,6 +110,14 @@ impl Socket {
     pub fn ended_cleanly(&mut self) {
         self.clean = true;
     }
+}
+
+/// What follows the bytes that are written, at once.
+#[derive(Clone, Copy)]
+enum Behind {
+    Nothing,
+    /// The end of our direction: one segment for both, and one event for the peer.
+    Fin,
 }
 
 impl Drop for Socket {
@@ -255,7 +280,7 @@ impl Leg {
         };
         let mut rest = bytes;
         while !rest.is_empty() {
-            match Pin::new(&mut self.socket.stream).poll_write(cx, rest) {
+            match self.socket.poll_write(rest, Behind::Nothing, cx) {
                 Poll::Ready(written) => rest = &rest[written?..],
                 Poll::Pending => break,
             }
@@ -270,7 +295,8 @@ impl Leg {
             // After our end, it is an answer of the protocol to a peer that we have told we are done.
             while outbox.sent < outbox.bytes.len() && self.sending != Sending::Ended {
                 let rest = &outbox.bytes[outbox.sent..];
-                outbox.sent += ready!(Pin::new(&mut self.socket.stream).poll_write(cx, rest))?;
+                let behind = if self.sending == Sending::Ending { Behind::Fin } else { Behind::Nothing };
+                outbox.sent += ready!(self.socket.poll_write(rest, behind, cx))?;
             }
             self.outbox = None;
         }

@@ -62,6 +62,9 @@ fn calls(watched: Watched, work: impl FnOnce(TcpStream, TcpStream)) -> Counts {
     read(&log, watched_pid)
 }
 
+/// A flag of a write that says that more follows at once.
+const MORE: &str = "MSG_MORE";
+
 /// The program under strace, which is its grandchild: the process that is started is the program itself.
 fn traced(program: &Command, log: &Path) -> Command {
     let mut strace = Command::new("strace");
@@ -95,6 +98,9 @@ fn read(log: &Path, pid: u32) -> Counts {
         // Not the second half of a call that another thread's came in between, nor an exit.
         if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             *counts.entry(name.to_owned()).or_default() += 1;
+        }
+        if call.contains(MORE) {
+            *counts.entry(MORE.to_owned()).or_default() += 1;
         }
     }
     counts
@@ -184,5 +190,21 @@ fn a_mebibyte_takes_few_system_calls_in_either_direction() {
         check(watched, &outward, "mebibyte outward", 4.0, CALLS_OF_MEBIBYTE_MAX);
         let inward = each(watched, [8, 72], |client, server, mebibytes| bulk(server, client, mebibytes));
         check(watched, &inward, "mebibyte inward", 4.0, CALLS_OF_MEBIBYTE_MAX);
+    }
+}
+
+#[test]
+fn close_notify_waits_for_the_fin_that_comes_with_it() {
+    if !has(&["strace"]) {
+        return;
+    }
+    let ended = |mut client: TcpStream, mut server: TcpStream| {
+        client.shutdown(Shutdown::Write).expect("FIN");
+        assert_eq!(server.read(&mut [0]).expect("the end"), 0);
+        drop(server);
+        assert_eq!(client.read(&mut [0]).expect("the end"), 0);
+    };
+    for watched in [Watched::Egress, Watched::Ingress] {
+        assert_eq!(calls(watched, ended).get(MORE), Some(&1), "{watched:?}");
     }
 }
