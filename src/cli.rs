@@ -1,9 +1,13 @@
 //! The command line: types for clap and nothing else. Values stay text here; `config/flags.rs` judges
 //! them, so that every problem is told at once.
 
+pub mod inspect;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+use inspect::{AuditCommand, CertsFlags, ProbeFlags};
 
 /// Carries TCP between two sites over mutual TLS.
 #[derive(Debug, Parser)]
@@ -38,6 +42,9 @@ pub enum Command {
     Check(CheckFlags),
     /// Tell what Istio's resources mean: who may connect where, and what would become of a connection.
     Explain(ExplainFlags),
+    /// Look into the records of connections.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Make a root CA and credentials for both sides, for development.
     DevCerts(DevCertsFlags),
 }
@@ -70,51 +77,6 @@ pub struct ServerFlags {
     /// `public` trusts the public roots instead of ca.crt.
     #[arg(long, env = "TWINLOCK_CA", value_name = "public")]
     pub ca: Option<String>,
-}
-
-/// The flags of `twinlock certs`.
-#[derive(Debug, Args)]
-#[command(
-    before_help = "Example:\n  twinlock dev-certs --out certs --host mysql.fqdn.example\n  twinlock certs certs"
-)]
-pub struct CertsFlags {
-    /// A credential directory, or a folder of them.
-    #[arg(required = true, value_name = "DIR")]
-    pub directory: Vec<PathBuf>,
-    /// JSON instead of a table.
-    #[arg(long, env = "TWINLOCK_JSON")]
-    pub json: bool,
-}
-
-/// The flags of `twinlock probe`.
-#[derive(Debug, Args)]
-#[command(before_help = "Example:\n  twinlock dev-certs --out certs --host mysql.fqdn.example\n  \
-                         twinlock probe 127.0.0.1:13306 --sni mysql.fqdn.example --credentials certs/egress")]
-pub struct ProbeFlags {
-    /// Where the other side's ingress listens; the port defaults to 13306.
-    #[arg(value_name = "HOST[:PORT]")]
-    pub target: String,
-    /// The credentials to try: a directory as for egress.
-    #[arg(long, env = "TWINLOCK_CREDENTIALS", value_name = "DIR")]
-    pub credentials: PathBuf,
-    #[command(flatten)]
-    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
-    pub server: ServerFlags,
-    #[command(flatten)]
-    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
-    pub tls: TlsFlags,
-    /// What a revocation list that should have been replaced by now does: refuse the server, or warn.
-    #[arg(long, env = "TWINLOCK_CRL_EXPIRED", value_name = "HOW", default_value = "refuse")]
-    pub crl_expired: String,
-    #[command(flatten)]
-    #[allow(missing_docs, reason = "clap would show it as the help of the group")]
-    pub dns: DnsFlags,
-    /// Time to connect, and as much again for the handshake.
-    #[arg(long, env = "TWINLOCK_TIMEOUT", value_name = "TIME", default_value = "10s")]
-    pub timeout: String,
-    /// JSON instead of text.
-    #[arg(long, env = "TWINLOCK_JSON")]
-    pub json: bool,
 }
 
 /// The flags of `twinlock ingress`.

@@ -2,7 +2,7 @@
 //! into, 2 what was asked for cannot be done.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::sync::Arc;
 
 use clap::Parser;
@@ -11,7 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::certs::{self, Colour};
-use crate::cli::{CertsFlags, CheckFlags, Cli, Command, DevCertsFlags, ExplainFlags, ProbeFlags, RunFlags};
+use crate::cli::inspect::{AuditCommand, CertsFlags, JoinFlags, ProbeFlags};
+use crate::cli::{CheckFlags, Cli, Command, DevCertsFlags, ExplainFlags, RunFlags};
 use crate::config::folder::Folder;
 use crate::config::{Configuration, flags, istio, name, server};
 use crate::credentials::store::{Change, Slot, Store};
@@ -20,7 +21,7 @@ use crate::preparation::StartError;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::logging;
-use crate::{clock, dev_certs, explain, probe};
+use crate::{audit, clock, dev_certs, explain, probe};
 
 /// Everything ended by itself.
 const OK: u8 = 0;
@@ -47,6 +48,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Run(given) => run_resources(given),
         Command::Check(given) => check(&given),
         Command::Explain(given) => explain_plan(&given),
+        Command::Audit(AuditCommand::Join(given)) => join(&given),
         Command::DevCerts(given) => mint(given),
     };
     done.unwrap_or_else(|problems| {
@@ -213,6 +215,18 @@ fn try_handshake(given: &ProbeFlags) -> Result<u8, String> {
     let text = if given.json { json(&findings)? } else { probe::text(&findings, colour(&std::io::stdout())) };
     say(&mut std::io::stdout(), text.trim_end());
     Ok(if findings.accepted { OK } else { CUT })
+}
+
+fn join(given: &JoinFlags) -> Result<u8, String> {
+    let form = if given.json { audit::Form::Json } else { audit::Form::Text };
+    let mut output = BufWriter::new(std::io::stdout().lock());
+    let mut complain = |problem: &str| say(&mut std::io::stderr(), &format!("twinlock: {problem}"));
+    let verdict = audit::join(&given.log, form, &mut output, &mut complain)?;
+    Ok(match verdict {
+        audit::Verdict { whole: false, .. } => USAGE,
+        audit::Verdict { well: false, .. } => CUT,
+        audit::Verdict { .. } => OK,
+    })
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, String> {

@@ -99,6 +99,7 @@ pub mod admin;
 pub mod observe;
 pub mod telemetry;
 pub mod certs;
+pub mod audit;
 pub mod explain;
 pub mod probe;
 pub mod clock;

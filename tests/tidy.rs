@@ -13,6 +13,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["plan", "credentials"]),
     ("admin", &["plan", "credentials", "telemetry"]),
     ("proxy", &["plan", "tls", "upstream", "telemetry"]),
+    ("cli", &[]),
 ];
 const LEAVES: &[&str] = &["clock", "cli"];
 

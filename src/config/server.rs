@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::report::Report;
 use super::{flags, name, policy};
-use crate::cli::{ProbeFlags, ServerFlags};
+use crate::cli::ServerFlags;
+use crate::cli::inspect::ProbeFlags;
 use crate::credentials::needs::{Needs, Use};
 use crate::credentials::store::Source;
 use crate::credentials::trust::CrlExpired;

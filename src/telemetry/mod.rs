@@ -4,5 +4,6 @@
 pub mod access_log;
 pub mod counts;
 pub mod entry;
+pub mod join;
 pub mod lines;
 pub mod logging;

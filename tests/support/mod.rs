@@ -178,6 +178,13 @@ impl Program {
         rest.into_iter().filter(|line| line["event"] == "close").collect()
     }
 
+    /// Asks for the end, waits for it and returns everything that was on standard output and not taken before, its
+    /// ready line included.
+    pub fn stop_and_take_log(&mut self) -> String {
+        self.stop();
+        [self.ready.clone()].into_iter().chain(self.lines.iter()).collect()
+    }
+
     /// What it has said on standard error so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().expect("stderr").clone()

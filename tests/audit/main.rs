@@ -1,0 +1,6 @@
+//! The records of both sites, joined.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod join;
