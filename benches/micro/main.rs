@@ -118,6 +118,9 @@ fn access_log(criterion: &mut Criterion) {
         peer: Some(Peer {
             identity: identity.into(),
             subject: "CN=egress.example".into(),
+            issuer: "CN=twinlock development root".into(),
+            serial: "609B52851358F4C4E709318948BA30B2608A9980".into(),
+            sha256: "be3e174112bb979a25825b133cc6cb8dd86b7284af7a943f168f05d310885848".into(),
             not_after: "2026-12-21T23:36:11.000Z".into(),
         }),
     };

@@ -72,7 +72,7 @@ impl Facts {
             subject: printable(&certificate.subject().to_string()),
             issuer: printable(&certificate.issuer().to_string()),
             self_issued,
-            serial: hex(certificate.raw_serial()).to_uppercase(),
+            serial: serial(&certificate),
             fingerprints: fingerprints(der, certificate.public_key().raw),
             names: names(&certificate),
             not_before: certificate.validity().not_before.timestamp(),
@@ -99,6 +99,14 @@ impl Facts {
     pub fn holder(&self) -> String {
         if self.subject.is_empty() { printable(&self.names.to_string()) } else { self.subject.clone() }
     }
+}
+
+/// The serial number, in upper-case hexadecimal as `openssl x509 -serial` shows it: without the zeros before it, one of
+/// which DER writes where the number would look negative.
+pub fn serial(certificate: &X509Certificate<'_>) -> String {
+    let bytes = certificate.raw_serial();
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count().min(bytes.len().saturating_sub(1));
+    hex(&bytes[zeros..]).to_uppercase()
 }
 
 /// What tells a certificate from all others, and its key, which is given as SubjectPublicKeyInfo.
@@ -223,6 +231,16 @@ mod tests {
         assert_eq!(facts.purposes, Some(Purposes { server: false, client: true }));
         assert_eq!((facts.is_ca, facts.weakness.as_deref()), (false, None));
         assert!(facts.not_before < facts.not_after);
+    }
+
+    #[test]
+    fn a_serial_number_has_no_zeros_before_it() {
+        for (number, shown) in [(&[0x80, 1][..], "8001"), (&[0x7f], "7F"), (&[0], "00")] {
+            let mut params = CertificateParams::default();
+            params.serial_number = Some(number.to_vec().into());
+            let key = KeyPair::generate().unwrap();
+            assert_eq!(Facts::parse(params.self_signed(&key).unwrap().der()).unwrap().serial, shown);
+        }
     }
 
     #[test]

@@ -165,6 +165,9 @@ fn spell_out(facts: &HopFacts, cluster: Option<&Cluster>) -> Hop {
         peer: facts.presented.as_ref().map(|presented| Peer {
             identity: presented.identity.to_string(),
             subject: presented.subject.clone(),
+            issuer: presented.issuer.clone(),
+            serial: presented.serial.clone(),
+            sha256: presented.sha256.clone(),
             not_after: timestamp(SystemTime::UNIX_EPOCH + presented.not_after),
         }),
     }

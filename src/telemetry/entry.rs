@@ -77,6 +77,12 @@ pub struct Peer {
     pub identity: String,
     /// The subject; never an identity.
     pub subject: String,
+    /// Who signed the certificate, by its own word; of a peer that was refused, nobody has checked it.
+    pub issuer: String,
+    /// The certificate's serial number, in upper-case hexadecimal.
+    pub serial: String,
+    /// SHA-256 of the certificate, in lower-case hexadecimal.
+    pub sha256: String,
     /// When the certificate expires, RFC 3339.
     pub not_after: String,
 }
@@ -217,6 +223,9 @@ mod tests {
                 peer: Some(Peer {
                     identity: "evil\n\"name".into(),
                     subject: "CN=x".into(),
+                    issuer: "CN=root".into(),
+                    serial: "0A".into(),
+                    sha256: "00".into(),
                     not_after: "2030-01-01T00:00:00.000Z".into(),
                 }),
                 ..Hop::default()

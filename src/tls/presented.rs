@@ -17,7 +17,8 @@ use webpki::EndEntityCert;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::plan::identity::PeerIdentity;
+use crate::credentials::certificate::{hex, serial};
+use crate::plan::identity::{Digest, PeerIdentity};
 
 /// A certificate as its holder presented it: what it says, and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,14 +27,18 @@ pub struct Presented {
     pub identity: PeerIdentity,
     /// Its subject, for people; never an identity.
     pub subject: String,
+    /// Who signed it, in the words of the certificate.
+    pub issuer: String,
+    /// The serial number, in upper-case hexadecimal as `openssl x509 -serial` shows it.
+    pub serial: String,
+    /// SHA-256 of the certificate, in lower-case hexadecimal.
+    pub sha256: String,
     /// When it expires, in seconds since 1970.
     pub not_after: Duration,
 }
 
 /// Certificates known to a thread at most, those of strangers among them.
 const KNOWN_MAX: usize = 1024;
-
-type Digest = [u8; 32];
 
 thread_local! {
     /// The certificate of the handshake that this thread is driving: from one `feed` to the `take` after
@@ -51,12 +56,11 @@ pub(crate) fn take() -> Option<Arc<Presented>> {
 /// Reads what the certificate says of its holder and leaves it for the handshake. It vouches for
 /// nothing: that is for the verifier to do, each time.
 pub(crate) fn note(der: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> Result<Arc<Presented>, Error> {
-    let mut fingerprint = Digest::default();
-    fingerprint.copy_from_slice(digest(&SHA256, der).as_ref());
+    let fingerprint = sha256(der);
     let known = KNOWN.with_borrow(|known| known.get(&fingerprint).and_then(Weak::upgrade));
     let presented = match known {
         Some(presented) => presented,
-        None => remember(fingerprint, read_leaf(der, leaf)?),
+        None => remember(fingerprint, read_leaf(der, leaf, fingerprint)?),
     };
     PRESENTED.set(Some(presented.clone()));
     Ok(presented)
@@ -78,12 +82,22 @@ fn remember(fingerprint: Digest, presented: Presented) -> Arc<Presented> {
 /// Reads what a certificate says of its holder. It vouches for nothing.
 pub fn read(der: &CertificateDer<'_>) -> Result<Presented, Error> {
     let leaf = EndEntityCert::try_from(der).map_err(|_| CertificateError::BadEncoding)?;
-    read_leaf(der, &leaf)
+    read_leaf(der, &leaf, sha256(der))
+}
+
+fn sha256(der: &[u8]) -> Digest {
+    let mut fingerprint = Digest::default();
+    fingerprint.copy_from_slice(digest(&SHA256, der).as_ref());
+    fingerprint
 }
 
 /// The names come from webpki, which also verifies the chain: two parsers must not disagree about who
 /// somebody is. Only addresses, which webpki does not list, come from the other one.
-fn read_leaf(der: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> Result<Presented, Error> {
+fn read_leaf(
+    der: &CertificateDer<'_>,
+    leaf: &EndEntityCert<'_>,
+    fingerprint: Digest,
+) -> Result<Presented, Error> {
     let (_, parsed) = X509Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)?;
     let alternatives = parsed.subject_alternative_name().ok().flatten();
     let addresses = alternatives.iter().flat_map(|names| &names.value.general_names).filter_map(|name| {
@@ -100,6 +114,9 @@ fn read_leaf(der: &CertificateDer<'_>, leaf: &EndEntityCert<'_>) -> Result<Prese
     Ok(Presented {
         identity,
         subject: parsed.subject().to_string(),
+        issuer: parsed.issuer().to_string(),
+        serial: serial(&parsed),
+        sha256: hex(&fingerprint),
         not_after: Duration::from_secs(not_after),
     })
 }

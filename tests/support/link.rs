@@ -8,7 +8,7 @@ use super::socket::{Backend, Wire, connect};
 use super::{Certs, Program};
 
 pub struct Link {
-    _certs: Certs,
+    pub certs: Certs,
     pub backend: Backend,
     pub ingress: Program,
     pub egress: Program,
@@ -39,7 +39,7 @@ impl Link {
         let certs = Certs::mint();
         let ingress = Program::ingress(&certs, backend.address, more);
         let egress = Program::egress(&certs, way(ingress.address), more);
-        Self { _certs: certs, backend, ingress, egress }
+        Self { certs, backend, ingress, egress }
     }
 
     /// A connection: the application's end, and the server's.

@@ -1,0 +1,62 @@
+//! What records say, held against the files that it is about.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::authority::{Authority, Leaf};
+use crate::support::link::Link;
+use crate::support::socket::{Backend, connect, echo};
+use crate::support::{self, Certs, Program, path, peer};
+
+/// The issuer, the serial number and the SHA-256 of a certificate, as `openssl` shows them.
+fn shown_by_openssl(certificate: &Path) -> [String; 3] {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["x509", "-noout", "-nameopt", "RFC2253", "-issuer", "-serial", "-fingerprint", "-sha256"]);
+    let (code, out, err) = support::finish({
+        openssl.args(["-in", path(certificate)]);
+        openssl
+    });
+    assert_eq!(code, 0, "{err}");
+    let value = |line: &str| line.split_once('=').expect("a value").1.trim().to_owned();
+    let [issuer, serial, sha256] = [0, 1, 2].map(|line| value(out.lines().nth(line).expect("a line")));
+    [issuer, serial, sha256.replace(':', "").to_lowercase()]
+}
+
+fn recorded(peer: &Value) -> [String; 3] {
+    ["issuer", "serial", "sha256"].map(|name| peer[name].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_record_tells_which_certificate_the_peer_has_shown() {
+    if !support::has(&["openssl"]) {
+        return;
+    }
+    let link = Link::to(Backend::echo());
+    let shown =
+        ["ingress", "egress"].map(|site| shown_by_openssl(&link.certs.dir.path().join(site).join("tls.crt")));
+    let mut stream = connect(link.egress.address);
+    echo(&mut stream, "there");
+    drop(stream);
+    let [egress, ingress] = link.records();
+    assert_eq!([&egress["upstream"]["peer"], &ingress["downstream"]["peer"]].map(recorded), shown);
+}
+
+#[test]
+fn of_a_client_that_is_refused_too() {
+    if !support::has(&["openssl"]) {
+        return;
+    }
+    let (certs, backend) = (Certs::mint(), Backend::echo());
+    let ingress = Program::ingress(&certs, backend.address, &[]);
+    let stranger = Authority::new().issue(&Leaf::client(&["stranger.example"]));
+    stranger.install(certs.dir.path());
+    let config =
+        peer::client_config(&Authority::of(&certs).certificate, Some(&stranger), rustls::ALL_VERSIONS);
+    peer::alert(&mut peer::connect(ingress.address, config));
+    let record = ingress.record();
+    assert_eq!(record["outcome"], "unknown_ca", "{record}");
+    let shown = shown_by_openssl(&certs.dir.path().join("tls.crt"));
+    assert_eq!(recorded(&record["downstream"]["peer"]), shown);
+}
