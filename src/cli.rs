@@ -94,6 +94,10 @@ pub struct IngressFlags {
     /// A subject alternative name (DNS, URI or IP) of clients that may connect; repeatable [default: any client of the CA].
     #[arg(long, env = "TWINLOCK_ALLOW_SAN", value_name = "NAME", value_delimiter = ',')]
     pub allow_san: Vec<String>,
+    /// A SPIFFE ID of clients that may connect beside those of --allow-san, spiffe://DOMAIN/PATH, or with /* at its
+    /// end every one below it; repeatable.
+    #[arg(long, env = "TWINLOCK_ALLOW_SPIFFE", value_name = "PATTERN", value_delimiter = ',')]
+    pub allow_spiffe: Vec<String>,
     /// Tell the backend who its client is, by the header of the PROXY protocol: v1 or v2 [default: not at all].
     #[arg(long, env = "TWINLOCK_SEND_PROXY_PROTOCOL", value_name = "VERSION")]
     pub send_proxy_protocol: Option<String>,

@@ -16,6 +16,7 @@ use crate::config::server::Probe;
 use crate::credentials::certificate::Facts;
 use crate::credentials::store::{Change, Store};
 use crate::plan::authorize::{Rules, authorize};
+use crate::plan::rbac::Attempt;
 use crate::tls;
 use crate::tls::handshake::{self, Established, Failure, HandshakeError};
 use crate::tls::originate::{Originations, originate};
@@ -86,7 +87,8 @@ pub async fn run(probe: Probe, now: SystemTime) -> Result<Findings, String> {
         accepted: false,
         reason: String::new(),
     };
-    let permit = authorize(&Rules::default(), None).map_err(|_| "nobody may connect".to_owned())?;
+    let permit =
+        authorize(&Rules::default(), &Attempt::default()).permit.map_err(|denied| denied.to_string())?;
     let upstreams = Upstreams::new(Resolver::new(&Handle::current(), &probe.dns));
     let (cluster, nobody) = (Arc::new(probe.cluster), Ipv4Addr::UNSPECIFIED.into());
     let dialling = dial(permit, &upstreams, &cluster, nobody, Vec::new(), 0, Instant::now() + probe.timeout);

@@ -16,6 +16,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use twinlock::clock;
+use twinlock::plan::authorize::Marks;
 use twinlock::plan::outcome::{Outcome, Side};
 use twinlock::plan::{Entrance, Role};
 use twinlock::telemetry::entry::{Entry, Hop, HopTls, Peer};
@@ -135,6 +136,7 @@ fn access_log(criterion: &mut Criterion) {
         sni: Some("mysql.fqdn.example".into()),
         downstream: hop("egress.example"),
         upstream: Hop { tls: None, peer: None, ..hop("") },
+        marks: Marks::default(),
         outcome: Outcome::Completed { first: Side::Downstream },
     };
     let mut group = criterion.benchmark_group("record of a connection");

@@ -57,11 +57,9 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
     let backend = report.note("--backend", name::host_port(&flags.backend, MYSQL_PORT));
     let hosts: Vec<_> =
         flags.host.iter().filter_map(|host| report.note("--host", name::host_pattern(host))).collect();
-    let names: Vec<_> = flags
-        .allow_san
-        .iter()
-        .filter_map(|san| report.note("--allow-san", name::subject_alt_name(san)))
-        .collect();
+    let sans = flags.allow_san.iter().map(|san| ("--allow-san", name::subject_alt_name(san)));
+    let ids = flags.allow_spiffe.iter().map(|id| ("--allow-spiffe", name::spiffe(id)));
+    let names: Vec<_> = sans.chain(ids).filter_map(|(flag, name)| report.note(flag, name)).collect();
     let proxy_header = match flags.send_proxy_protocol.as_deref() {
         None => None,
         Some("v1") => Some(ProxyHeader::V1),
@@ -79,7 +77,7 @@ pub fn ingress(flags: &IngressFlags) -> Result<Configuration, Report> {
     let accept = Arc::new(Accept { client_names: names.clone(), ..accept });
     let cluster =
         server::cluster(Role::Ingress, (host, port), None, common.limits.connect_timeout, "--backend");
-    let route = route(Rules { names }, Cluster { proxy_header, ..cluster });
+    let route = route(Rules { names, ..Rules::default() }, Cluster { proxy_header, ..cluster });
     Ok(common.configuration(Role::Ingress, Vec::new(), || {
         let (hosts, accept, origin) = (hosts.clone(), Some(accept.clone()), Origin("--host".into()));
         let (route, networks) = (route.clone(), Vec::new());

@@ -89,8 +89,7 @@ pub fn subject_alt_name(text: &str) -> Result<SubjectAltName, String> {
     if let Ok(address) = text.parse() {
         return Ok(SubjectAltName::Address(address));
     }
-    let lower = text.to_ascii_lowercase();
-    if lower.starts_with("cn=") || lower.contains(",cn=") {
+    if is_subject(text) {
         return Err(format!(
             "expected a DNS name, a URI or an IP address, found a subject, which is never an identity: {text:?}"
         ));
@@ -106,6 +105,29 @@ pub fn subject_alt_name(text: &str) -> Result<SubjectAltName, String> {
         .unwrap_or_else(|| dns(text))
         .map(SubjectAltName::Dns)
         .map_err(|_| format!("expected a DNS name, a URI or an IP address, found {text:?}"))
+}
+
+/// `spiffe://DOMAIN/PATH`, or with `/*` at its end every ID below.
+pub fn spiffe(text: &str) -> Result<SubjectAltName, String> {
+    let (id, below) = text.strip_suffix("/*").map_or((text, false), |id| (id, true));
+    let parts: Vec<_> = id.strip_prefix("spiffe://").map_or(Vec::new(), |rest| rest.split('/').collect());
+    // SPIFFE-ID, sections 2.1 and 2.2.
+    let fits = |part: &&str| {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        !part.is_empty() && part.bytes().all(letter)
+    };
+    let whole = parts.len() > 1 || (below && parts.len() == 1);
+    if !whole || !parts.iter().all(fits) || is_subject(text) {
+        let why = if is_subject(text) { " a subject, which is never an identity:" } else { "" };
+        return Err(format!("expected spiffe://DOMAIN/PATH or spiffe://DOMAIN/PATH/*, found{why} {text:?}"));
+    }
+    Ok(if below { SubjectAltName::SpiffeBelow(format!("{id}/")) } else { SubjectAltName::Uri(id.to_owned()) })
+}
+
+/// Whether a text is (part of) the subject of a certificate.
+pub fn is_subject(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    lower.starts_with("cn=") || lower.contains(",cn=") || lower.starts_with("/cn=")
 }
 
 #[cfg(test)]
@@ -161,6 +183,33 @@ mod tests {
         assert_eq!(subject_alt_name("::1").unwrap(), SubjectAltName::Address("::1".parse().unwrap()));
         assert!(subject_alt_name("CN=client").unwrap_err().contains("never an identity"));
         assert!(subject_alt_name("://x").is_err());
+    }
+
+    #[test]
+    fn a_spiffe_id_is_whole_or_everything_below_one() {
+        let id = "spiffe://td/ns/a/sa/b";
+        assert_eq!(spiffe(id).unwrap(), SubjectAltName::Uri(id.into()));
+        let below = |text: &str, prefix: &str| {
+            assert_eq!(spiffe(text).unwrap(), SubjectAltName::SpiffeBelow(prefix.into()));
+        };
+        below("spiffe://td/*", "spiffe://td/");
+        below("spiffe://td/ns/a/*", "spiffe://td/ns/a/");
+        for bad in [
+            "",
+            "*",
+            "td/ns/a",
+            "https://td/a",
+            "spiffe://",
+            "spiffe://td",
+            "spiffe://td/",
+            "spiffe://td//a",
+            "spiffe://td/a*",
+            "spiffe://*/a",
+            "spiffe:///*",
+        ] {
+            assert!(spiffe(bad).is_err(), "{bad}");
+        }
+        assert!(spiffe("CN=client").unwrap_err().contains("never an identity"));
     }
 
     #[test]

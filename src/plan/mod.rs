@@ -11,6 +11,7 @@ pub mod identity;
 pub mod limits;
 pub mod outcome;
 pub mod policy;
+pub mod rbac;
 pub mod route;
 pub mod succession;
 

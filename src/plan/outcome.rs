@@ -53,8 +53,8 @@ pub enum Outcome {
     NoHello,
     /// The SNI is none of the listener's hosts, or was not sent.
     NoRoute,
-    /// The peer is not one of those who may connect.
-    Denied,
+    /// The peer is not one of those who may connect, and which rule says so.
+    Denied(String),
     /// The upstream's name has no address.
     Unresolved(String),
     /// No address of the upstream accepted a connection.
@@ -160,7 +160,7 @@ impl Outcome {
             Self::HandshakeTimeout(side) => ("handshake_timeout", Info, Peer(*side), ""),
             Self::NoHello => ("no_hello", Info, Peer(Side::Downstream), "closed before a whole ClientHello"),
             Self::NoRoute => ("no_route", Info, Peer(Side::Downstream), "the SNI is none of the hosts"),
-            Self::Denied => ("denied", Info, Peer(Side::Downstream), "no rule allows this identity"),
+            Self::Denied(rule) => ("denied", Info, Peer(Side::Downstream), rule.as_str()),
             Self::Unresolved(why) => ("unresolved", Warn, Peer(Side::Upstream), why.as_str()),
             Self::Unreachable(why) => ("unreachable", Warn, Peer(Side::Upstream), why.as_str()),
             Self::ConnectTimeout => ("connect_timeout", Warn, Peer(Side::Upstream), ""),
@@ -197,7 +197,7 @@ impl Outcome {
             | Self::Truncated(_)
             | Self::Tls(..)
             | Self::NoRoute
-            | Self::Denied
+            | Self::Denied(_)
             | Self::Unresolved(_)
             | Self::Unreachable(_)
             | Self::ConnectTimeout
@@ -230,7 +230,7 @@ impl Outcome {
             | Self::Handshake(Side::Downstream, _)
             | Self::HandshakeTimeout(Side::Downstream)
             | Self::NoHello
-            | Self::Denied
+            | Self::Denied(_)
             | Self::NoCredential(_)
             | Self::IdleTimeout
             | Self::Withdrawn(..)
@@ -328,7 +328,7 @@ mod tests {
             Outcome::HandshakeTimeout(Side::Downstream),
             Outcome::NoHello,
             Outcome::NoRoute,
-            Outcome::Denied,
+            Outcome::Denied(String::new()),
             Outcome::ConnectionLimit,
             Outcome::HandshakeLimit,
             Outcome::UpstreamOverflow,

@@ -18,9 +18,10 @@ use super::relay::Relay;
 use super::warnings::Warnings;
 use super::worker::Place;
 use crate::clock;
-use crate::plan::authorize::{Permit, authorize};
+use crate::plan::authorize::{Permit, Verdict, authorize};
 use crate::plan::cluster::{Cluster, ProxyHeader};
 use crate::plan::outcome::{Blame, Outcome, Side};
+use crate::plan::rbac::Attempt;
 use crate::plan::succession::Hop;
 use crate::plan::{Accept, DestinationRoute, Entrance, Listener, Plan, Route, route};
 use crate::telemetry::access_log::AccessLog;
@@ -139,7 +140,16 @@ async fn set_up(
         place.live().hold_to(&first.cluster);
     }
     let identity = peer.as_deref().map(|peer| &peer.identity);
-    let permit = authorize(&route.rules, identity).map_err(|_| Outcome::Denied)?;
+    let attempt = Attempt {
+        identity,
+        source: Some(client.ip()),
+        destination: destination(&route, &downstream),
+        port: listener.port,
+        sni: record.sni_so_far(),
+    };
+    let Verdict { permit, marks } = authorize(&route.rules, &attempt);
+    record.marks(marks);
+    let permit = permit.map_err(|denied| Outcome::Denied(denied.to_string()))?;
     place.admit()?;
     let preface = match cluster.proxy_header {
         Some(version) => preface(version, cluster, client, &downstream, record)?,
@@ -147,6 +157,12 @@ async fn set_up(
     };
     let (upstream, lease) = reach(context, cluster, permit, client.ip(), preface, record).await?;
     Ok((downstream, upstream, lease))
+}
+
+/// Where the client has connected to, if there are policies that may ask.
+fn destination(route: &Route, downstream: &Leg) -> Option<IpAddr> {
+    let asked = !route.rules.policies.is_empty();
+    asked.then(|| downstream.local_address().ok()).flatten().map(|address| address.ip())
 }
 
 /// What tells the server who its client is. It goes in plaintext: what the client's TLS has hidden is told only

@@ -9,6 +9,7 @@ use super::live::Live;
 use super::warnings::Failure;
 use crate::clock;
 use crate::plan::Listener;
+use crate::plan::authorize::Marks;
 use crate::plan::cluster::Cluster;
 use crate::plan::outcome::{Level, Outcome, Side};
 use crate::telemetry::entry::{Entry, Hop, HopTls, Peer, timestamp};
@@ -19,7 +20,8 @@ use crate::tls::presented::Presented;
 /// What is known of a connection so far. It is held for as long as the connection lives, so it refers
 /// to what is shared, and spells nothing out before it is written.
 pub struct Record {
-    context: Arc<Context>,
+    /// Taken when it is written.
+    context: Option<Arc<Context>>,
     listener: Arc<Listener>,
     live: Arc<Live>,
     start: SystemTime,
@@ -28,7 +30,8 @@ pub struct Record {
     cluster: Option<Arc<Cluster>>,
     downstream: HopFacts,
     upstream: HopFacts,
-    written: bool,
+    /// What rules have said, where they have said anything.
+    marks: Option<Box<Marks>>,
 }
 
 #[derive(Default)]
@@ -44,7 +47,7 @@ impl Record {
     pub fn open(context: Arc<Context>, listener: Arc<Listener>, live: Arc<Live>, client: SocketAddr) -> Self {
         live.counts.open();
         Self {
-            context,
+            context: Some(context),
             listener,
             live,
             start: clock::wall(),
@@ -53,7 +56,7 @@ impl Record {
             cluster: None,
             downstream: HopFacts { address: Some((client.ip(), client.port())), ..HopFacts::default() },
             upstream: HopFacts::default(),
-            written: false,
+            marks: None,
         }
     }
 
@@ -81,6 +84,11 @@ impl Record {
     /// Where the connection goes.
     pub fn cluster(&mut self, cluster: Arc<Cluster>) {
         self.cluster = Some(cluster);
+    }
+
+    /// What rules have said.
+    pub fn marks(&mut self, marks: Marks) {
+        self.marks = (!marks.is_empty()).then(|| Box::new(marks));
     }
 
     /// The address that answered.
@@ -113,14 +121,12 @@ impl Record {
 
     /// Ends the record and writes it. What is said after that is not heard.
     pub fn close(&mut self, outcome: Outcome) {
-        if std::mem::replace(&mut self.written, true) {
-            return;
-        }
+        let Some(context) = self.context.take() else { return };
         self.live.tell_bytes();
         self.live.counts.end(&outcome);
         let entry = Entry {
             id: self.live.id,
-            plan: self.context.generation,
+            plan: context.generation,
             role: self.listener.role,
             start: self.start,
             duration: clock::now().duration_since(self.accepted),
@@ -129,26 +135,27 @@ impl Record {
             sni: self.sni.take().map(String::from),
             downstream: spell_out(&self.downstream, None),
             upstream: spell_out(&self.upstream, self.cluster.as_deref()),
+            marks: self.marks.take().map(|marks| *marks).unwrap_or_default(),
             outcome,
         };
-        self.warn(&entry);
-        self.context.log.record(&entry);
-    }
-
-    /// The operational log hears of what is worth an alert; everything else is in the record.
-    fn warn(&self, entry: &Entry) {
-        let account = entry.outcome.account();
-        if account.level == Level::Warn {
-            let upstream = entry.upstream.name.clone().unwrap_or_else(|| "-".into());
-            let failure = Failure { upstream, outcome: account.label, detail: account.detail.to_owned() };
-            self.context.warnings.tell(entry.id, failure);
-        }
+        warn(&context, &entry);
+        context.log.record(&entry);
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
         self.close(Outcome::Internal("dropped before its end".into()));
+    }
+}
+
+/// The operational log hears of what is worth an alert; everything else is in the record.
+fn warn(context: &Context, entry: &Entry) {
+    let account = entry.outcome.account();
+    if account.level == Level::Warn {
+        let upstream = entry.upstream.name.clone().unwrap_or_else(|| "-".into());
+        let failure = Failure { upstream, outcome: account.label, detail: account.detail.to_owned() };
+        context.warnings.tell(entry.id, failure);
     }
 }
 

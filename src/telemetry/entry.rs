@@ -10,6 +10,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use crate::plan::Role;
+use crate::plan::authorize::Marks;
 use crate::plan::outcome::{Blame, Outcome};
 
 /// Everything that is recorded of one connection.
@@ -35,6 +36,8 @@ pub struct Entry {
     pub downstream: Hop,
     /// The hop to the server.
     pub upstream: Hop,
+    /// What rules have said of it, beside what its end tells.
+    pub marks: Marks,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -109,6 +112,12 @@ struct Json<'entry> {
     sni: Option<&'entry str>,
     downstream: &'entry Hop,
     upstream: &'entry Hop,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'entry str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<&'entry str>,
     outcome: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
     flags: &'static str,
@@ -133,6 +142,9 @@ impl Entry {
             sni: self.sni.as_deref(),
             downstream: &self.downstream,
             upstream: &self.upstream,
+            rule: self.marks.allowed.as_ref().map(|rule| rule.0.as_str()),
+            shadow: self.marks.shadow.as_ref().map(ToString::to_string),
+            audit: self.marks.audited.as_ref().map(|rule| rule.0.as_str()),
             outcome: account.label,
             flags: account.flags,
             detail: account.detail,
@@ -174,6 +186,14 @@ impl Entry {
             if let Some(peer) = &hop.peer {
                 let _ = write!(line, " {name}_peer={}", escaped(&peer.identity));
             }
+        }
+        let marks = &self.marks;
+        let named = [("rule", &marks.allowed), ("audit", &marks.audited)];
+        for (name, rule) in named.into_iter().filter_map(|(name, rule)| Some((name, rule.as_ref()?))) {
+            let _ = write!(line, " {name}={rule}");
+        }
+        if let Some(denied) = &marks.shadow {
+            let _ = write!(line, " shadow={denied}");
         }
         let _ = write!(line, " outcome={} closed_by={}", account.label, closed_by(account.blame));
         if !account.flags.is_empty() {
@@ -231,6 +251,7 @@ mod tests {
                 ..Hop::default()
             },
             upstream: Hop::default(),
+            marks: Marks::default(),
             outcome: Outcome::Handshake(
                 Side::Downstream,
                 TlsFault { kind: TlsFaultKind::UnknownCa, detail: "another issuer".into() },

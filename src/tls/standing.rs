@@ -19,7 +19,6 @@ use super::fault;
 use super::presented::Presented;
 use super::requirements::Requirements;
 use crate::plan::Route;
-use crate::plan::authorize::authorize;
 use crate::plan::outcome::{TlsFaultKind, Withdrawal};
 use crate::plan::succession::Hop;
 
@@ -158,8 +157,7 @@ impl Standing {
                 // Without a usable generation there is nothing new to judge by.
                 let Some(Verdict { generation, until }) = found else { return };
                 let rules = route.as_ref().map(|route| &route.rules);
-                let denied =
-                    || rules.is_some_and(|rules| authorize(rules, Some(&presented.identity)).is_err());
+                let denied = || rules.is_some_and(|rules| !rules.names_let_in(Some(&presented.identity)));
                 let withdrawn = match &until {
                     Err(error) => withdrawal(error),
                     Ok(until) => {

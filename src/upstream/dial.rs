@@ -245,6 +245,7 @@ impl std::fmt::Display for DialError {
 mod tests {
     use super::*;
     use crate::plan::authorize::{Rules, authorize};
+    use crate::plan::rbac::Attempt;
 
     async fn dialled(addresses: &[&str], port: u16) -> Result<TcpStream, DialError> {
         let address = |text: &&str| SocketAddr::new(text.parse().unwrap(), port);
@@ -281,8 +282,10 @@ mod tests {
     }
 
     async fn reached(upstreams: &Upstreams, cluster: Cluster) -> Result<(u16, Lease), DialError> {
-        let (permit, deadline) =
-            (authorize(&Rules::default(), None).unwrap(), Instant::now() + cluster.connect_timeout);
+        let (permit, deadline) = (
+            authorize(&Rules::default(), &Attempt::default()).permit.unwrap(),
+            Instant::now() + cluster.connect_timeout,
+        );
         let (cluster, client) = (Arc::new(cluster), IpAddr::from([127, 0, 0, 1]));
         let mut dialling = dial(permit, upstreams, &cluster, client, Vec::new(), 0, deadline)?;
         let Reached { stream, visit } = dialling.next().await?;

@@ -74,12 +74,19 @@ fn a_name_to_send_or_to_find_that_is_none_is_refused() {
     check(&EGRESS, "--sni", &["a b", "10.0.0.1", "", "*.example.com"], "expected a DNS name");
     check(&EGRESS, "--san", &["a b", "://x"], "expected a DNS name, a URI or an IP address");
     check(&INGRESS, "--allow-san", &["a b", "x..y"], "expected a DNS name, a URI or an IP address");
+    let whole = "expected spiffe://DOMAIN/PATH or spiffe://DOMAIN/PATH/*";
+    check(&INGRESS, "--allow-spiffe", &["td/ns/a", "spiffe://td", "spiffe://td/a*"], whole);
     check(&INGRESS, "--host", &["a.*.b", "10.0.0.1", "", "*."], "expected a DNS name or *.NAME");
 }
 
 #[test]
 fn a_subject_is_refused_as_a_name_because_it_is_never_an_identity() {
-    for arguments in [[&EGRESS[..], &["--san", "CN=x"]], [&INGRESS[..], &["--allow-san", "CN=x"]]] {
+    let refused = [
+        [&EGRESS[..], &["--san", "CN=x"]],
+        [&INGRESS[..], &["--allow-san", "CN=x"]],
+        [&INGRESS[..], &["--allow-spiffe", "CN=x"]],
+    ];
+    for arguments in refused {
         assert_refused(&arguments.concat(), &["never an identity"]);
     }
 }

@@ -176,19 +176,6 @@ fn permissive_is_warned_of_where_the_server_speaks_first() {
 }
 
 #[test]
-fn an_authorization_policy_for_this_workload_is_refused_because_it_would_not_be_enforced() {
-    let gateway = gateway("g", &[&server(443, "a.com", MUTUAL)]);
-    let service = tcp("v", "a.com", "g", "", &to("x.example", 1));
-    let policy =
-        head("AuthorizationPolicy", "deny").replace("{name: deny}", "{name: deny, namespace: istio-system}");
-    let texts = [entry("x.example", 1, "TCP", ""), gateway, service, policy.clone()];
-    let told = errors(&texts.iter().map(String::as_str).collect::<Vec<_>>(), &workload(INGRESS));
-    assert!(told.contains("which this version does not enforce"), "{told}");
-    let elsewhere = policy.replace("istio-system", "elsewhere");
-    assert_eq!(compile(&[&texts[0], &texts[1], &texts[2], &elsewhere], &workload(INGRESS)).1.errors(), 0);
-}
-
-#[test]
 fn a_gateway_that_is_misspelt_is_refused_with_the_right_one() {
     let gateway = gateway("gateway-mysql", &[&server(443, "a.com", MUTUAL)]);
     let (_, report) = compile(

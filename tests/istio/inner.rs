@@ -87,6 +87,21 @@ fn a_hop_inside_the_process_leaves_out_nothing_that_either_end_would_have_checke
     assert!(told.contains("expected one destination for a hop that is taken inside this process"), "{told}");
 }
 
+#[test]
+fn a_policy_of_a_gateway_inside_the_process_is_refused_because_nobody_is_left_to_judge() {
+    let texts = way_out(&to(EGRESS, 15443));
+    let defined = gateway("{mode: ISTIO_MUTUAL}");
+    let policy = |selector: &str| crate::policies::policy("p", &format!("{selector}rules: [{{}}]"));
+    let everybody = policy("");
+    let told = errors(&all(&texts, &[&defined, &everybody]), &workload(BOTH));
+    assert!(
+        told.contains("expected no policy for a hop that is taken inside this process, where nobody is left to judge, found AuthorizationPolicy istio-system/p (ALLOW, 1 rule)"),
+        "{told}"
+    );
+    let other = policy("selector: {matchLabels: {istio: ingressgateway}}, ");
+    assert_eq!(compile(&all(&texts, &[&defined, &other]), &workload(BOTH)).1.errors(), 0);
+}
+
 /// What `explain` says of a sidecar with one service, with these options.
 fn explained(more: &[&str]) -> (i32, String, String) {
     let folder = tempfile::tempdir().expect("a directory");

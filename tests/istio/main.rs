@@ -14,6 +14,7 @@ mod dnsmasq;
 #[path = "../support/wire.rs"]
 mod wire;
 
+mod authorization;
 mod dns;
 mod documents;
 mod hops;
@@ -25,6 +26,7 @@ mod mesh;
 mod parsing;
 mod passthrough;
 mod path;
+mod policies;
 mod pool;
 mod proxy_protocol;
 mod refusals;

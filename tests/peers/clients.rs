@@ -145,6 +145,24 @@ fn a_client_on_the_list_is_let_in_by_dns_name_or_uri_and_recorded_by_it() {
 }
 
 #[test]
+fn a_client_is_let_in_by_its_spiffe_id_or_by_one_above_it() {
+    let ids = ["--allow-san", CLIENT, "--allow-spiffe", "spiffe://td/ns/a/sa/b,spiffe://partner/pay/*"];
+    let scene = Scene::with(&ids);
+    for id in ["spiffe://td/ns/a/sa/b", "spiffe://partner/pay/roll"] {
+        let identity = scene.root.issue(&Leaf::client(&[id]));
+        assert_eq!(scene.admitted(scene.config(&identity))["downstream"]["peer"]["identity"], id);
+    }
+    for id in ["spiffe://td/ns/a/sa/c", "spiffe://partner/payroll", "spiffe://other/pay/roll"] {
+        let identity = scene.root.issue(&Leaf::client(&[id]).called("spiffe://td/ns/a/sa/b"));
+        let dialled = scene.backend.dialled();
+        assert_eq!(alert(&mut scene.connect(scene.config(&identity))), AlertDescription::AccessDenied);
+        assert_eq!(scene.ingress.record()["outcome"], "not_allowed");
+        assert_eq!(scene.backend.dialled(), dialled);
+    }
+    scene.assert_nothing_else_recorded();
+}
+
+#[test]
 fn a_client_that_asks_for_another_host_is_refused_with_unrecognized_name() {
     let mut scene = Scene::new();
     let config = peer::good_client_config(&scene.certs);

@@ -206,12 +206,18 @@ impl<'a> Compiler<'a> {
             }
         }
         let leads = self.leads(role, first, deciding.place, items(deciding.route.as_ref()))?;
-        Some(self.route(&leads, deciding.place))
+        Some(self.guarded(role, &leads, deciding.place))
     }
 
-    pub fn route(&self, leads: &Leads, place: Place) -> Arc<Route> {
+    /// The route of a gateway, which policies guard.
+    fn guarded(&mut self, role: Role, leads: &Leads, place: Place) -> Arc<Route> {
+        let policies = self.authorization(role);
+        self.route(Rules { policies, ..Rules::default() }, leads, place)
+    }
+
+    pub fn route(&self, rules: Rules, leads: &Leads, place: Place) -> Arc<Route> {
         Arc::new(Route {
-            rules: Rules::default(),
+            rules,
             targets: leads.targets(),
             inner_hops: leads.inner_hops.clone(),
             origin: self.origin(place),
@@ -244,7 +250,7 @@ impl<'a> Compiler<'a> {
                     continue;
                 }
                 if let Some(leads) = self.leads(role, bound, rule.place, items(rule.route.as_ref())) {
-                    let route = self.route(&leads, rule.place);
+                    let route = self.guarded(role, &leads, rule.place);
                     rows.push(SniRoute {
                         hosts: names,
                         networks: Vec::new(),

@@ -42,6 +42,13 @@ impl<'a> Compiler<'a> {
             self.error(wanted.place, "expected a port for the hop to a gateway, found none");
             return None;
         };
+        if let [first, ..] = &*self.authorization(far) {
+            let message = format!(
+                "expected no policy for a hop that is taken inside this process, where nobody is left to judge, found {first}"
+            );
+            self.error(wanted.place, message).help("run the roles as processes of their own");
+            return None;
+        }
         let identity = self.identity(wanted.role);
         let namespace = self.namespace_of(&wanted.host);
         let policy =

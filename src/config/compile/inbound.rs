@@ -28,6 +28,10 @@ impl<'a> Compiler<'a> {
     /// The inbound listeners: one for each `--inbound`.
     pub fn inbound(&mut self, listeners: &mut Vec<Listener>) {
         self.check_served();
+        if self.workload.inbound.is_empty() {
+            return;
+        }
+        let policies = self.authorization(Role::Sidecar);
         for (port, (host, app_port)) in &self.workload.inbound {
             let cluster = Cluster::single(
                 Role::Sidecar,
@@ -42,7 +46,7 @@ impl<'a> Compiler<'a> {
                 self.warn_of_silence(*port);
             }
             let route = Arc::new(Route {
-                rules: Rules::default(),
+                rules: Rules { policies: policies.clone(), ..Rules::default() },
                 targets: vec![Target { weight: 1, cluster: Arc::new(cluster) }],
                 inner_hops: Vec::new(),
                 origin: Origin("--inbound".into()),

@@ -15,6 +15,7 @@ use crate::config::resource::virtual_service::{TcpRoute, TlsMatch};
 use crate::config::sources::Place;
 use crate::config::validate::gateway::Protocol;
 use crate::config::validate::{items, network};
+use crate::plan::authorize::Rules;
 use crate::plan::route::{HostPattern, Network, SniTable};
 use crate::plan::{DestinationRoute, Entrance, Listener, Role, Route, SniRoute};
 
@@ -106,7 +107,7 @@ impl<'a> Compiler<'a> {
                 else {
                     return;
                 };
-                let route = self.route(&leads, rule.place);
+                let route = self.route(Rules::default(), &leads, rule.place);
                 terminal = networks.is_empty();
                 rows.push(DestinationRoute { networks, route });
                 if terminal {
@@ -168,7 +169,7 @@ impl<'a> Compiler<'a> {
         match self.try_cluster(&wanted) {
             Ok(cluster) => {
                 let leads = Leads { targets: vec![(1, cluster)], inner_hops: Vec::new() };
-                Some(self.route(&leads, port.place))
+                Some(self.route(Rules::default(), &leads, port.place))
             }
             Err(Refusal::Told) => None,
             Err(Refusal::CredentialOnSidecar(place)) => {
@@ -244,7 +245,8 @@ impl<'a> Compiler<'a> {
                 else {
                     return;
                 };
-                let (route, origin) = (self.route(&leads, rule.place), self.origin(rule.place));
+                let (route, origin) =
+                    (self.route(Rules::default(), &leads, rule.place), self.origin(rule.place));
                 rows.extend(applying.into_iter().map(|matched| SniRoute {
                     hosts: names(matched),
                     networks: networks(matched.destination_subnets.as_ref()),

@@ -2,6 +2,7 @@
 
 use super::{items, label, network, read};
 use crate::config::decode::{At, Strings};
+use crate::config::name;
 use crate::config::report::Report;
 use crate::config::resource::Resource;
 use crate::config::resource::security::{
@@ -91,6 +92,11 @@ fn check_source(source: &Source, report: &mut Report) {
         report.error(source.place, "expected at least one field, found none");
     }
     check_lists(&lists, report);
+    for principal in
+        [&source.principals, &source.not_principals].into_iter().flat_map(|list| items(list.as_ref()))
+    {
+        read(principal, check_principal, report);
+    }
     let blocks =
         [&source.ip_blocks, &source.not_ip_blocks, &source.remote_ip_blocks, &source.not_remote_ip_blocks];
     for block in blocks.into_iter().flat_map(|list| items(list.as_ref())) {
@@ -104,6 +110,24 @@ fn check_source(source: &Source, report: &mut Report) {
         for account in &accounts.value {
             read(account, service_account, report);
         }
+    }
+}
+
+/// A SPIFFE ID without its scheme, or something else that a certificate says: a principal that could never be met is
+/// told, for who is denied by it would be let in.
+fn check_principal(text: &str) -> Result<(), String> {
+    if name::is_subject(text) {
+        return Err(format!(
+            "expected a SPIFFE ID or another subject alternative name, found a subject, which is never an identity: {text:?}"
+        ));
+    }
+    match text.split_once(':') {
+        Some(("dns" | "uri", name)) if !name.is_empty() => Ok(()),
+        Some(("ip", address)) if address.parse::<std::net::IpAddr>().is_ok() => Ok(()),
+        Some(_) => Err(format!(
+            "expected a SPIFFE ID without spiffe://, or dns:NAME, uri:URI or ip:ADDRESS, found {text:?}"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -172,6 +196,8 @@ fn check_condition(condition: &Condition, report: &mut Report) {
         match key {
             "source.ip" | "remote.ip" | "destination.ip" => drop(read(value, network, report)),
             "destination.port" => drop(read(value, port_number, report)),
+            "source.principal" => drop(read(value, check_principal, report)),
+            "source.serviceAccount" => drop(read(value, service_account, report)),
             _ => {}
         }
     }
