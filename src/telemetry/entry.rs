@@ -13,6 +13,10 @@ use crate::plan::Role;
 use crate::plan::authorize::Marks;
 use crate::plan::outcome::{Blame, Outcome};
 
+/// The version of the records' description in `config/records.md`. It grows when a field goes away or means something
+/// else.
+pub const SCHEMA: u64 = 1;
+
 /// Everything that is recorded of one connection.
 #[derive(Debug)]
 pub struct Entry {
@@ -30,7 +34,7 @@ pub struct Entry {
     pub bytes_received: u64,
     /// Bytes of plaintext to the client.
     pub bytes_sent: u64,
-    /// The SNI: received from the client where its TLS is terminated, else sent to the server.
+    /// The SNI: sent to the server where TLS is originated, else received from the client.
     pub sni: Option<String>,
     /// The hop to the client.
     pub downstream: Hop,
@@ -100,6 +104,7 @@ pub fn timestamp(time: SystemTime) -> String {
 
 #[derive(Serialize)]
 struct Json<'entry> {
+    schema: u64,
     time: String,
     event: &'static str,
     id: u64,
@@ -131,6 +136,7 @@ impl Entry {
     pub fn json(&self) -> String {
         let account = self.outcome.account();
         let json = Json {
+            schema: SCHEMA,
             time: timestamp(self.start),
             event: "close",
             id: self.id,

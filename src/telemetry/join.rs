@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
+use super::entry::SCHEMA;
 use crate::plan::outcome::Side;
 
 /// Hexadecimal digits in the name of a session.
@@ -65,6 +66,7 @@ pub struct RecordedPeer {
 #[derive(Deserialize)]
 struct Event {
     event: Option<String>,
+    schema: Option<u64>,
 }
 
 /// Reads a line of a log: a record, or `None` for something else that a gateway tells (that it is ready, its
@@ -74,6 +76,10 @@ pub fn read(line: &[u8]) -> Result<Option<Recorded>, String> {
     let event: Event = serde_json::from_slice(line).map_err(malformed)?;
     if event.event.as_deref() != Some("close") {
         return Ok(None);
+    }
+    if event.schema != Some(SCHEMA) {
+        let found = event.schema.map_or_else(|| "none".to_owned(), |schema| schema.to_string());
+        return Err(format!("expected a record of schema {SCHEMA}, found {found}"));
     }
     let recorded: Recorded = serde_json::from_slice(line).map_err(malformed)?;
     for side in [Side::Downstream, Side::Upstream] {
@@ -343,13 +349,15 @@ mod tests {
         }
         let record = |session: &str| {
             format!(
-                r#"{{"time":"t","event":"close","id":7,"role":"ingress","bytes_received":1,"bytes_sent":2,
+                r#"{{"schema":1,"time":"t","event":"close","id":7,"role":"ingress","bytes_received":1,"bytes_sent":2,
                 "downstream":{{"tls":{{"session":"{session}"}}}},"upstream":{{}},"outcome":"reset"}}"#
             )
         };
         for wrong in ["", "1", "+0000000000000000000000000000001", "0000000000000000000000000000000g"] {
             assert!(read(record(wrong).as_bytes()).is_err(), "{wrong:?}");
         }
+        let later = record(ONE).replace(r#""schema":1"#, r#""schema":2"#);
+        assert_eq!(read(later.as_bytes()), Err("expected a record of schema 1, found 2".into()));
         let Ok(Some(recorded)) = read(record(ONE).as_bytes()) else { panic!("a record") };
         assert_eq!((recorded.id, recorded.session(Side::Downstream)), (7, Some(ONE)));
     }

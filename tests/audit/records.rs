@@ -1,5 +1,6 @@
 //! What records say, held against the files that it is about.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::authority::{Authority, Leaf};
 use crate::support::link::Link;
-use crate::support::socket::{Backend, connect, echo};
+use crate::support::socket::{Backend, Refusing, attempt, connect, echo};
 use crate::support::{self, Certs, Program, path, peer};
 
 /// The issuer, the serial number and the SHA-256 of a certificate, as `openssl` shows them.
@@ -59,4 +60,49 @@ fn of_a_client_that_is_refused_too() {
     assert_eq!(record["outcome"], "unknown_ca", "{record}");
     let shown = shown_by_openssl(&certs.dir.path().join("tls.crt"));
     assert_eq!(recorded(&record["downstream"]["peer"]), shown);
+}
+
+/// The fields that the description has, with their types.
+fn described() -> BTreeMap<String, String> {
+    let text = include_str!("../../config/records.md");
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| field "));
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    cells.map(|cells| (cells[1].to_owned(), cells[2].to_owned())).collect()
+}
+
+/// The fields of a record, with their types; those of both hops by the same names.
+fn fields(prefix: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+    let kind = match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                let name = if matches!(name.as_str(), "downstream" | "upstream") { "HOP" } else { name };
+                fields(&format!("{prefix}{}{name}", if prefix.is_empty() { "" } else { "." }), value, found);
+            }
+            return;
+        }
+        Value::Number(number) if number.is_u64() => "integer",
+        Value::String(_) => "string",
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) => {
+            panic!("{prefix} is {other}")
+        }
+    };
+    found.insert(prefix.to_owned(), kind.to_owned());
+}
+
+#[test]
+fn every_field_of_records_is_described_and_no_other() {
+    let link = Link::to(Backend::echo());
+    let mut stream = connect(link.egress.address);
+    echo(&mut stream, "there");
+    drop(stream);
+    let certs = Certs::mint();
+    let nobody = Refusing::start();
+    let lost = Program::egress(&certs, nobody.address, &[]);
+    attempt(lost.address, b"");
+    let mut found = BTreeMap::new();
+    for record in link.records().iter().chain([&lost.record()]) {
+        assert_eq!(record["schema"], 1, "{record}");
+        fields("", record, &mut found);
+    }
+    assert_eq!(found, described());
 }
