@@ -3,8 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
+use twinlock::clock;
+use twinlock::plan::Role;
+use twinlock::plan::authorize::{Denied, Marks};
+use twinlock::plan::outcome::Outcome;
+use twinlock::plan::rbac::RuleName;
+use twinlock::telemetry::entry::{Entry, Hop};
 
 use crate::support::authority::{Authority, Leaf};
 use crate::support::link::Link;
@@ -89,6 +97,25 @@ fn fields(prefix: &str, value: &Value, found: &mut BTreeMap<String, String>) {
     found.insert(prefix.to_owned(), kind.to_owned());
 }
 
+/// The record of a connection of which every kind of rule has said something.
+fn marked() -> Entry {
+    let rule = || Arc::new(RuleName("ns[a]-policy[b]-rule[0]".into()));
+    Entry {
+        id: 1,
+        plan: 1,
+        role: Role::Ingress,
+        start: clock::wall(),
+        duration: Duration::ZERO,
+        bytes_received: 0,
+        bytes_sent: 0,
+        sni: None,
+        downstream: Hop::default(),
+        upstream: Hop::default(),
+        marks: Marks { allowed: Some(rule()), shadow: Some(Denied::By(rule())), audited: Some(rule()) },
+        outcome: Outcome::IdleTimeout,
+    }
+}
+
 #[test]
 fn every_field_of_records_is_described_and_no_other() {
     let link = Link::to(Backend::echo());
@@ -99,8 +126,9 @@ fn every_field_of_records_is_described_and_no_other() {
     let nobody = Refusing::start();
     let lost = Program::egress(&certs, nobody.address, &[]);
     attempt(lost.address, b"");
+    let marked = serde_json::from_str(&marked().json()).expect("JSON");
     let mut found = BTreeMap::new();
-    for record in link.records().iter().chain([&lost.record()]) {
+    for record in link.records().iter().chain([&lost.record(), &marked]) {
         assert_eq!(record["schema"], 1, "{record}");
         fields("", record, &mut found);
     }
