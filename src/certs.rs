@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use crate::credentials::bundle::{self, Inspection, Item, What};
 use crate::credentials::certificate::{Facts, hex};
 use crate::credentials::needs::Needs;
 use crate::credentials::refusal::{Refusal, Warning, date};
+use crate::credentials::store::{Slot, Store};
 use crate::credentials::{layout, read};
 
 const DAY: i64 = 24 * 60 * 60;
@@ -17,7 +19,7 @@ const DAY: i64 = 24 * 60 * 60;
 const DAYS_SOON: i64 = 30;
 const DAYS_URGENT: i64 = 7;
 
-/// One credential, as it is in its directory now.
+/// One credential.
 #[derive(Debug, Serialize)]
 pub struct Sheet {
     /// The name of its directory.
@@ -119,6 +121,27 @@ pub fn sheets(directory: &Path, now: SystemTime) -> Result<Vec<Sheet>, String> {
     Ok(itself.iter().chain(&folders).map(|directory| sheet(directory, now)).collect())
 }
 
+/// The sheets of credentials as they are in use, whatever is in their directories by now.
+pub fn in_use(store: &Store, now: SystemTime) -> Vec<Sheet> {
+    let sheet = |slot: &Arc<Slot>| {
+        let status = slot.status();
+        let problem = match slot.current() {
+            Some(_) => status.refusal.map(|why| format!("what is in its directory is not in use: {why}")),
+            None => Some(status.refusal.unwrap_or_else(|| "not looked at yet".to_owned())),
+        };
+        let aged = bundle::aged(&status.items, now);
+        let mut warnings: Vec<_> = status.warnings.into_iter().chain(aged).collect();
+        warnings.dedup();
+        let name = slot.source().name.to_string();
+        let directory = &slot.source().directory;
+        Sheet {
+            usable: slot.current().is_some(),
+            ..filled(name, directory, problem, &warnings, &status.items, now)
+        }
+    };
+    store.slots().map(sheet).collect()
+}
+
 fn is_credential(directory: &Path) -> bool {
     layout::FILES.iter().chain([&layout::DATA]).any(|name| directory.join(name).symlink_metadata().is_ok())
 }
@@ -139,16 +162,28 @@ fn sheet(directory: &Path, now: SystemTime) -> Sheet {
         Ok(true) => Some(format!("expected a credential, found none of its files: {}", directory.display())),
         Err(refusal) => Some(refusal.to_string()),
     };
+    let name = directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy().into_owned();
+    filled(name, directory, problem, &warnings, &items, now)
+}
+
+fn filled(
+    name: String,
+    directory: &Path,
+    problem: Option<String>,
+    warnings: &[Warning],
+    items: &[Item],
+    now: SystemTime,
+) -> Sheet {
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let now = i64::try_from(seconds).unwrap_or(i64::MAX);
     Sheet {
-        name: directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy().into_owned(),
+        name,
         directory: directory.to_owned(),
         usable: problem.is_none(),
         problem,
         needs_care: warnings.iter().any(Warning::is_alert),
         warnings: warnings.iter().map(ToString::to_string).collect(),
-        certificates: certificates(&items, now),
+        certificates: certificates(items, now),
         revocation_lists: items.iter().filter_map(|item| list(item, now)).collect(),
     }
 }

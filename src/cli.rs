@@ -208,10 +208,10 @@ pub struct TlsFlags {
 /// The flags of the admin server.
 #[derive(Debug, Args)]
 pub struct AdminFlags {
-    /// Where health and metrics can be asked for by HTTP, such as 127.0.0.1:15021 [default: nowhere].
+    /// Where health, metrics and certificates can be asked for by HTTP, and reload and drain be told, such as 127.0.0.1:15021 [default: nowhere].
     #[arg(long, env = "TWINLOCK_ADMIN", value_name = "IP:PORT")]
     pub admin: Option<String>,
-    /// How far --admin may reach: loopback, or any address, where whoever can reach it can ask.
+    /// How far --admin may reach: loopback, or any address, where whoever can reach it can ask and tell.
     #[arg(long, env = "TWINLOCK_ADMIN_REACH", value_name = "HOW", default_value = "loopback")]
     pub admin_reach: String,
 }

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::admin::answer::Subject;
 use crate::admin::server::{self, Server};
 use crate::clock;
 use crate::config::Configuration;
@@ -16,6 +17,7 @@ use crate::config::folder::Folder;
 use crate::credentials::store::Store;
 use crate::credentials::watch::{self, Nudge};
 use crate::observe;
+use crate::orders::Orders;
 use crate::plan::Plan;
 use crate::preparation::{Prepared, StartError, bind, prepare};
 use crate::proxy::live::Order;
@@ -71,7 +73,7 @@ impl Gateway {
         self,
         log: AccessLog,
         events: Lines,
-        mut signals: mpsc::Receiver<Signal>,
+        signals: mpsc::Receiver<Signal>,
     ) -> Result<Ended, StartError> {
         let Self { prepared, folder, admin } = self;
         let (warnings, limits) = (prepared.warnings.clone(), prepared.plan.limits.clone());
@@ -90,10 +92,12 @@ impl Gateway {
             move |now, reason| reloader.look(now, reason),
         )
         .map_err(StartError::System)?;
-        let admin = admin.map(|socket| start_admin(socket, serving.clone(), events)).transpose()?;
-        serve(&mut signals, &nudge).await;
+        let (mut orders, sender) = Orders::new(signals);
+        let subject = || observe::subject(serving.clone(), events, sender);
+        let admin = admin.map(|socket| start_admin(socket, subject())).transpose()?;
+        orders.until_stop(&nudge).await;
         serving.stop().await;
-        let cut = drain(&serving.workers, limits.drain_timeout, &mut signals, &nudge).await;
+        let cut = drain(&serving.workers, limits.drain_timeout, &mut orders, &nudge).await;
         admin.into_iter().for_each(Server::stop);
         nudge.stop();
         if watching.join().is_err() {
@@ -109,34 +113,22 @@ impl Gateway {
     }
 }
 
-fn start_admin(socket: TcpListener, serving: Arc<Serving>, events: Lines) -> Result<Server, StartError> {
+fn start_admin(socket: TcpListener, subject: Subject) -> Result<Server, StartError> {
     let address = socket.local_addr().map_err(StartError::System)?;
-    let server = server::start(socket, observe::subject(serving, events)).map_err(StartError::System)?;
+    let server = server::start(socket, subject).map_err(StartError::System)?;
     tracing::info!(%address, "admin server listening");
     Ok(server)
 }
 
-/// Obeys signals until the one to stop.
-async fn serve(signals: &mut mpsc::Receiver<Signal>, nudge: &Nudge) {
-    while let Some(Signal::Reload) = signals.recv().await {
-        nudge.look();
-    }
-}
-
 /// Lets open connections finish, then cuts the rest; says how many those were.
-async fn drain(
-    workers: &Workers,
-    drain_timeout: Duration,
-    signals: &mut mpsc::Receiver<Signal>,
-    nudge: &Nudge,
-) -> usize {
+async fn drain(workers: &Workers, drain_timeout: Duration, orders: &mut Orders, nudge: &Nudge) -> usize {
     let open = workers.connections();
     if open > 0 {
         tracing::info!(open, ?drain_timeout, "stopped accepting, letting connections finish");
     }
     tokio::select! {
         _ = timeout(drain_timeout, workers.all_ended()) => {}
-        () = serve(signals, nudge) => tracing::info!("told to stop a second time"),
+        () = orders.until_second_stop(nudge) => tracing::info!("told to stop a second time"),
     }
     let cut = workers.order_all(Order::Drained);
     if cut > 0 {

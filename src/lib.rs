@@ -25,7 +25,7 @@
 //! | [`tls`] | rustls, and nobody else touches it | plan, credentials |
 //! | [`upstream`] | a name -> a connected socket | plan, telemetry |
 //! | [`proxy`] | one connection, accept to close | plan, tls, upstream, telemetry |
-//! | [`admin`] | HTTP: health and metrics | plan, credentials, telemetry |
+//! | [`admin`] | HTTP: health, metrics, orders | plan, credentials, telemetry |
 //! | [`telemetry`] | records of connections, the operational log | plan |
 //!
 //! `tests/tidy.rs` holds the code to this table.
@@ -89,6 +89,7 @@ pub mod config;
 pub mod gateway;
 pub mod preparation;
 pub mod serving;
+pub mod orders;
 pub mod reload;
 pub mod proxy;
 pub mod plan;

@@ -2,14 +2,27 @@
 
 use std::sync::Arc;
 
-use crate::admin::answer::Subject;
+use tokio::sync::mpsc;
+
+use crate::admin::answer::{Order, Subject};
 use crate::admin::state::{Handshakes, State};
+use crate::certs;
+use crate::clock;
 use crate::serving::Serving;
 use crate::telemetry::lines::Lines;
 
-/// What the admin server asks about.
-pub fn subject(serving: Arc<Serving>, events: Lines) -> Subject {
-    Subject { state: Box::new(move || state(&serving, &events)) }
+/// What the admin server asks about, and whom it tells.
+pub fn subject(serving: Arc<Serving>, events: Lines, orders: mpsc::Sender<Order>) -> Subject {
+    let of_certificates = serving.clone();
+    Subject {
+        state: Box::new(move || state(&serving, &events)),
+        certificates: Box::new(move || {
+            let sheets = certs::in_use(&of_certificates.store(), clock::wall());
+            // What cannot be written as JSON is no sheet.
+            serde_json::to_string_pretty(&sheets).unwrap_or_default()
+        }),
+        order: Box::new(move |order| orders.try_send(order).is_ok()),
+    }
 }
 
 fn state(serving: &Serving, events: &Lines) -> State {

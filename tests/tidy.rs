@@ -33,6 +33,8 @@ const RESERVED: &[(&str, &[&str])] = &[
             "src/admin/server.rs",
             "src/gateway.rs",
             "src/serving.rs",
+            "src/observe.rs",
+            "src/orders.rs",
             "src/command.rs",
             "src/probe.rs",
         ],

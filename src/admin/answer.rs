@@ -10,12 +10,56 @@ use super::state::State;
 use super::{exposition, guard, metrics, readiness};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
-const PATHS: &str = "/healthz, /readyz, /metrics";
+const JSON: &str = "application/json";
+/// Whoever orders must send this: a form or a script of another site's page cannot.
+const ORDER_HEADER: (&str, &str) = ("x-twinlock", "1");
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Health,
+    Readiness,
+    Metrics,
+    Certificates,
+    Order(Order),
+}
+
+const PATHS: [(&str, Endpoint); 6] = [
+    ("/healthz", Endpoint::Health),
+    ("/readyz", Endpoint::Readiness),
+    ("/metrics", Endpoint::Metrics),
+    ("/certs", Endpoint::Certificates),
+    ("/reload", Endpoint::Order(Order::Reload)),
+    ("/drain", Endpoint::Order(Order::Drain)),
+];
+
+/// What the process can be told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Look at the configuration and the credentials now.
+    Reload,
+    /// Accept no more, and end when the connections have.
+    Drain,
+}
+
+impl Order {
+    /// The name used in the log.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Reload => "reload",
+            Self::Drain => "drain",
+        }
+    }
+}
 
 /// What is asked about.
 pub struct Subject {
     /// Looks at the process.
     pub state: Box<dyn Fn() -> State + Send + Sync>,
+    /// The credentials in use, as JSON.
+    pub certificates: Box<dyn Fn() -> String + Send + Sync>,
+    /// Passes on an order; `false` if it could not be.
+    pub order: Box<dyn Fn(Order) -> bool + Send + Sync>,
 }
 
 /// Answers a request that came in at this address.
@@ -42,17 +86,36 @@ fn refusal<B: Body>(request: &Request<B>, local: IpAddr) -> Option<Response<Stri
 }
 
 fn reply<B: Body>(request: &Request<B>, subject: &Subject) -> Response<String> {
-    let path = request.uri().path();
-    if !["/healthz", "/readyz", "/metrics"].contains(&path) {
-        return text(StatusCode::NOT_FOUND, &format!("expected one of {PATHS}\n"));
+    let found = PATHS.iter().find(|(path, _)| *path == request.uri().path());
+    let Some((_, endpoint)) = found else {
+        let paths = PATHS.map(|(path, _)| path).join(", ");
+        return text(StatusCode::NOT_FOUND, &format!("expected one of {paths}\n"));
+    };
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    match endpoint {
+        Endpoint::Order(order) => ordered(request, *order, subject),
+        Endpoint::Health | Endpoint::Readiness | Endpoint::Metrics | Endpoint::Certificates if !reads => {
+            not_allowed("GET, HEAD")
+        }
+        Endpoint::Health => text(StatusCode::OK, "ok\n"),
+        Endpoint::Readiness => ready(&(subject.state)(), request.uri().query() == Some("verbose")),
+        Endpoint::Metrics => typed(StatusCode::OK, exposition::MEDIA_TYPE, metrics::text(&(subject.state)())),
+        Endpoint::Certificates => typed(StatusCode::OK, JSON, (subject.certificates)()),
     }
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return not_allowed("GET, HEAD");
+}
+
+fn ordered<B>(request: &Request<B>, order: Order, subject: &Subject) -> Response<String> {
+    if request.method() != Method::POST {
+        return not_allowed("POST");
     }
-    match path {
-        "/readyz" => ready(&(subject.state)(), request.uri().query() == Some("verbose")),
-        "/metrics" => typed(StatusCode::OK, exposition::MEDIA_TYPE, metrics::text(&(subject.state)())),
-        _ => text(StatusCode::OK, "ok\n"),
+    let (name, value) = ORDER_HEADER;
+    if request.headers().get(name).is_none_or(|found| found != value) {
+        return text(StatusCode::FORBIDDEN, &format!("expected the header {name}: {value}\n"));
+    }
+    if (subject.order)(order) {
+        text(StatusCode::ACCEPTED, &format!("told to {}\n", order.label()))
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, "too many orders at once\n")
     }
 }
 

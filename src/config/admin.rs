@@ -19,6 +19,6 @@ pub fn address(flags: &AdminFlags, report: &mut Report) -> Option<SocketAddr> {
     if any || address.ip().to_canonical().is_loopback() {
         return Some(address);
     }
-    let why = "whoever can reach another could ask (--admin-reach any allows it)";
+    let why = "whoever can reach another could ask and order (--admin-reach any allows it)";
     report.note("--admin", Err(format!("expected a loopback address, as {why}, found {address}")))
 }

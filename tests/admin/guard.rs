@@ -30,7 +30,7 @@ fn a_host_that_somebody_else_could_have_is_refused() {
         ("Host: localhost\r\nHost: evil.example\r\n".to_owned(), 421),
         (String::new(), 421),
     ] {
-        for path in ["/healthz", "/readyz", "/metrics"] {
+        for path in ["/healthz", "/readyz", "/metrics", "/certs"] {
             let response = send(scene.admin, &format!("GET {path} HTTP/1.1\r\n{host}\r\n"));
             assert_eq!(response.status, status, "{path} {host:?}: {response:?}");
             assert_eq!(response.body.contains("expected a host"), status == 421, "{response:?}");

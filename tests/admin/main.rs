@@ -8,6 +8,7 @@ mod guard;
 mod health;
 mod http;
 mod metrics;
+mod orders;
 
 use std::net::SocketAddr;
 

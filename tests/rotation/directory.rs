@@ -3,10 +3,10 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::mount::{shown, wait_until_shown, wait_until_watched};
+use crate::mount::{shown, wait_until_shown};
 use crate::support::authority::{Authority, Identity, Leaf};
 use crate::support::socket::{Backend, Ending, connect, echo, ending};
-use crate::support::{self, Certs, HOST, Program, Reader, path, peer};
+use crate::support::{self, Certs, HOST, Program, Reader, path, peer, wait_until_watched};
 
 /// Takes the directory away and makes it again with a new leaf, twice; only events tell of it.
 fn check(certs: &Certs, ingress: &Program) {

@@ -1,10 +1,10 @@
 //! New leaves under the same root.
 
-use crate::mount::{Mount, shown, wait_until_shown, wait_until_watched};
+use crate::mount::{Mount, shown, wait_until_shown};
 use crate::support::authority::{Authority, Identity, Leaf};
 use crate::support::peer::{self, Server};
 use crate::support::socket::{Backend, connect, echo};
-use crate::support::{CLIENT, Certs, HOST, Program, path, wait_until};
+use crate::support::{CLIENT, Certs, HOST, Program, path, wait_until, wait_until_watched};
 
 /// Long enough for no poll to find anything within a test.
 const NO_POLL: [&str; 2] = ["--credentials-poll", "1h"];

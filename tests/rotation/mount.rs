@@ -30,21 +30,6 @@ pub fn wait_until_shown(ingress: &Program, config: &ClientConfig, identity: &Ide
     wait_until("the new certificate", || shown(ingress, config).as_ref() == Some(identity.leaf()));
 }
 
-/// Waits until the directory and its parent are watched: what changes from then on raises an event, if
-/// there is anything that could.
-pub fn wait_until_watched(program: &Program) {
-    wait_until("the watches", || watches(program) >= 2);
-}
-
-/// How many directories the kernel watches for the program.
-pub fn watches(program: &Program) -> usize {
-    let descriptors = std::fs::read_dir(format!("/proc/{}/fdinfo", program.pid())).expect("descriptors");
-    let info = |entry: std::io::Result<std::fs::DirEntry>| {
-        std::fs::read_to_string(entry.expect("a descriptor").path()).unwrap_or_default()
-    };
-    descriptors.map(info).map(|info| info.matches("inotify wd:").count()).sum()
-}
-
 /// A secret as the kubelet mounts it: files are links through `..data`, which is swapped at once.
 pub struct Mount {
     pub directory: PathBuf,

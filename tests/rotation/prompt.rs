@@ -3,11 +3,11 @@
 use rustls::ClientConfig;
 use twinlock::clock;
 
-use crate::mount::{Mount, wait_until_shown, watches};
+use crate::mount::{Mount, wait_until_shown};
 use crate::support::authority::{Authority, Identity, Leaf};
 use crate::support::confined::without_inotify;
 use crate::support::socket::Backend;
-use crate::support::{Certs, HOST, Program, Reader, path, peer};
+use crate::support::{Certs, HOST, Program, Reader, path, peer, watches};
 
 const SWAPS: usize = 5;
 
