@@ -183,7 +183,7 @@ impl Serving {
         let (close, closing) = watch::channel(false);
         let key = listener.key();
         let service = Arc::new(ArcSwap::from_pointee(Service::new(listener, context.clone())));
-        let accepting = listener::run(socket, service.clone(), self.workers.clone(), closing);
+        let accepting = listener::run(closing, socket, service.clone(), self.workers.clone());
         self.workers.spawn_listener(current.opened, accepting);
         current.opened += 1;
         current.open.push(Open { key, address, service, close });

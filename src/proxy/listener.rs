@@ -47,10 +47,11 @@ impl Service {
 
 /// Accepts until told to stop. The socket is closed when this returns.
 pub async fn run(
+    // First, and so dropped last: whoever sees that it is closed may count on it that nothing else is held.
+    mut stopping: watch::Receiver<bool>,
     socket: TcpListener,
     service: Arc<ArcSwap<Service>>,
     workers: Arc<Workers>,
-    mut stopping: watch::Receiver<bool>,
 ) {
     let address = service.load().listener.address;
     let socket = match register(socket) {
