@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::credentials::certificate::{Facts, hex};
+use crate::credentials::read::lower;
 use crate::plan::cluster::{Balance, Cluster, Idle, Outliers, Resolution};
 use crate::plan::{
     Accept, ClientCertificate, Entrance, Host, Listener, Originate, Plan, Route, ServerIdentity, Trust, route,
@@ -37,7 +38,7 @@ pub struct Question {
 
 /// What the first certificate of a file says of its holder.
 pub fn peer(path: &Path) -> Result<Facts, String> {
-    let pem = std::fs::read(path).map_err(|error| format!("cannot be read: {}", error.kind()))?;
+    let pem = std::fs::read(path).map_err(|error| format!("cannot be read: {}", lower(&error)))?;
     let der = CertificateDer::from_pem_slice(&pem).map_err(|_| "expected a PEM certificate, found none")?;
     Facts::parse(&der)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::document::{Node, Spot};
 use crate::credentials::levels::Levels;
-use crate::credentials::read::{ATTEMPTS, Fingerprint, Place as Directory, fingerprint};
+use crate::credentials::read::{ATTEMPTS, Fingerprint, Place as Directory, fingerprint, lower};
 
 /// A larger file is no configuration.
 const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -202,7 +202,7 @@ fn walk(folder: &Path, depth: usize, found: &mut Found) {
         Err(error) => {
             found.problems.push(Unreadable {
                 path: folder.to_owned(),
-                why: format!("cannot be read: {}", error.kind()),
+                why: format!("cannot be read: {}", lower(&error)),
             });
             return;
         }
@@ -226,7 +226,7 @@ fn walk(folder: &Path, depth: usize, found: &mut Found) {
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
-    let told = |error: std::io::Error| format!("cannot be read: {}", error.kind());
+    let told = |error: std::io::Error| format!("cannot be read: {}", lower(&error));
     let kind = std::fs::metadata(path).map_err(told)?;
     if !kind.is_file() {
         return Err("expected a regular file, found something else".into());
