@@ -21,7 +21,7 @@ use crate::preparation::StartError;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::logging;
-use crate::{audit, clock, dev_certs, explain, probe};
+use crate::{audit, clock, dev_certs, explain, probe, question};
 
 /// Everything ended by itself.
 const OK: u8 = 0;
@@ -113,7 +113,7 @@ fn explain_plan(given: &ExplainFlags) -> Result<u8, String> {
         given.peer_cert.is_some(),
     ];
     let text = match given.format.as_str() {
-        "text" if asks.contains(&true) => explain::answer(&plan, &question(given)?)?,
+        "text" if asks.contains(&true) => question::answer(&plan, &question(given)?)?,
         "text" => explain::text(&plan),
         "json" => explain::json(&plan),
         "dot" => explain::dot(&plan),
@@ -123,7 +123,7 @@ fn explain_plan(given: &ExplainFlags) -> Result<u8, String> {
     Ok(OK)
 }
 
-fn question(given: &ExplainFlags) -> Result<explain::Question, String> {
+fn question(given: &ExplainFlags) -> Result<question::Question, String> {
     let flag = |flag: &str, message: String| format!("{flag}: {message}");
     let listener = given
         .listener
@@ -136,9 +136,9 @@ fn question(given: &ExplainFlags) -> Result<explain::Question, String> {
         parsed.transpose()
     };
     let peer = given.peer_cert.as_deref().map(|path| {
-        explain::peer(path).map_err(|why| flag("--peer-cert", format!("{why}: {}", path.display())))
+        question::peer(path).map_err(|why| flag("--peer-cert", format!("{why}: {}", path.display())))
     });
-    Ok(explain::Question {
+    Ok(question::Question {
         listener: listener.transpose()?,
         sni: given.sni.clone(),
         source: address("--source", given.source.as_deref())?,

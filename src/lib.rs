@@ -102,6 +102,7 @@ pub mod telemetry;
 pub mod certs;
 pub mod audit;
 pub mod explain;
+pub mod question;
 pub mod probe;
 pub mod clock;
 pub mod dev_certs;

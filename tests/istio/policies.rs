@@ -7,6 +7,8 @@ use twinlock::plan::rbac::Attempt;
 
 use crate::judge::{compile, head, warned, workload};
 use crate::routing::{INGRESS, MUTUAL, entry, errors, gateway, server, tcp, to};
+use crate::support::authority::{Authority, Leaf};
+use crate::support::{self, path};
 
 /// A policy in the root namespace, which is that of the gateways.
 pub fn policy(name: &str, spec: &str) -> String {
@@ -190,4 +192,61 @@ fn a_warning_names_each_field_that_is_for_http() {
         format!("-[{}]", named("http", 0))
     );
     assert_eq!(judged(&[http], Role::Ingress, &at("11.0.0.1")), "");
+}
+
+#[test]
+fn explain_says_which_policies_guard_a_listener_and_which_rule_decides() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let root = Authority::new();
+    let app = root.issue(&Leaf::client(&["spiffe://cluster.local/ns/default/sa/app"]));
+    app.install(folder.path());
+    let allow = "rules: [{from: [{source: {principals: [cluster.local/ns/default/sa/app]}}]}]";
+    let dry = ", annotations: {istio.io/dry-run: \"true\"}";
+    let resources = policy("allow", allow)
+        + &policy("block", "action: DENY, rules: [{from: [{source: {ipBlocks: [192.0.2.0/24]}}]}]")
+        + &policy_in("istio-system", "tried", dry, "action: DENY, rules: [{}]")
+        + &[entry("x.example", 1, "TCP", ""), gateway("g", &[&server(443, "a.com", MUTUAL)])].join("---\n")
+        + "---\n"
+        + &tcp("v", "a.com", "g", "", &to("x.example", 1));
+    let file = folder.path().join("resources.yaml");
+    std::fs::write(&file, resources).expect("written");
+    let explain = |more: &[&str]| {
+        let given = ["explain", "--role=ingress", "--config", path(&file)];
+        let (code, out, err) = support::run(&[&given[..], more].concat());
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        out
+    };
+    let plan = explain(&[]);
+    for part in [
+        "is judged by AuthorizationPolicy istio-system/allow (ALLOW, 1 rule)    ",
+        "is judged by AuthorizationPolicy istio-system/tried (DENY, dry run, 1 rule)    ",
+        "resources.yaml:1 (AuthorizationPolicy istio-system/allow)",
+    ] {
+        assert!(plan.contains(part), "expected {part:?} in {plan}");
+    }
+    assert!(
+        explain(&["--format=json"])
+            .contains("\"policy\":\"AuthorizationPolicy istio-system/block (DENY, 1 rule)\"")
+    );
+    let certificate = folder.path().join("tls.crt");
+    let ask = |source: &str| explain(&["--sni=a.com", "--peer-cert", path(&certificate), "--source", source]);
+    let allowed = ask("198.51.100.1");
+    assert!(
+        allowed.contains(&format!("is allowed by {}    ", named("allow", 0)))
+            && allowed.contains(&format!(
+                "would be refused if what is only tried were in force: rbac_access_denied_matched_policy[{}]",
+                named("tried", 0)
+            ))
+            && allowed.contains("goes to outbound|1||x.example"),
+        "{allowed}"
+    );
+    let refused = ask("192.0.2.1");
+    assert!(
+        refused
+            .contains(&format!("is refused: rbac_access_denied_matched_policy[{}]    ", named("block", 0)))
+            && !refused.contains("goes to"),
+        "{refused}"
+    );
+    root.issue(&Leaf::client(&["other.example"])).install(folder.path());
+    assert!(ask("198.51.100.1").contains("is refused: rbac_access_denied_matched_policy[none]\n"));
 }
