@@ -19,6 +19,8 @@ fn a_new_port_opens_and_the_old_one_goes_on() {
     echo(&mut connect(added), "through the new one");
     echo(&mut open, "after");
     echo(&mut connect(scene.program.address), "through the old one");
+    // The port is told first.
+    scene.program.wait_for_stderr("configuration loaded");
     let stderr = scene.program.stderr();
     let line = stderr.lines().find(|line| line.contains("configuration loaded")).expect("told");
     assert!(line.contains("\"generation\":2") && line.contains(&format!("\"opened\":\"{added}\"")), "{line}");
