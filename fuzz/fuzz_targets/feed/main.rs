@@ -161,7 +161,12 @@ impl Scene {
         }
         assert_eq!(self.ours.fault, None, "a genuine peer was refused");
         assert!(!self.theirs.failed, "a genuine peer refused us");
-        assert!(self.ours.received() == self.sent, "{} of {} bytes", self.ours.received().len(), self.sent.len());
+        assert!(
+            self.ours.received() == self.sent,
+            "{} of {} bytes",
+            self.ours.received().len(),
+            self.sent.len()
+        );
         assert!(self.theirs.received == self.ours.sent, "the peer has other plaintext than we sent");
         assert_eq!(self.ours.peer_closed(), self.theirs.has_closed());
         assert_eq!(self.ours.kept(), 0, "whole records are kept back");
